@@ -1,0 +1,77 @@
+"""What every test gets: a home of its own, no network, and an S3 server when it asks for one."""
+
+import os
+import sys
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+NO_NETWORK = Path(__file__).parent / "no_network"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    if os.environ.get("LAMINDB_TEST_FULL") == "1":
+        return
+    skip = pytest.mark.skip(reason="long or heavy: run `python dev.py test --full`")
+    for item in items:
+        if "full" in item.keywords:
+            item.add_marker(skip)
+
+
+@pytest.fixture(autouse=True)
+def clean_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Give the test an empty home and working directory, and forget the instance afterwards."""
+    home, work = tmp_path / "home", tmp_path / "work"
+    home.mkdir()
+    work.mkdir()
+    for name in [name for name in os.environ if name.startswith("LAMINDB_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("HOME", str(home))
+    # These folders do not exist yet, as on a machine's first day.
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(home / ".config"))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(home / ".cache"))
+    monkeypatch.setenv("XDG_DATA_HOME", str(home / ".local" / "share"))
+    monkeypatch.setenv("XDG_STATE_HOME", str(home / ".local" / "state"))
+    monkeypatch.setenv("LAMINDB_USER", "testuser")
+    monkeypatch.setenv("PYTHONPATH", str(NO_NETWORK), prepend=os.pathsep)
+    monkeypatch.chdir(work)
+    yield
+    _reset_lamindb()
+
+
+def _reset_lamindb() -> None:
+    """Forget the process-wide instance, context and engine, if a test has made any."""
+    if "lamindb.instance" in sys.modules:
+        sys.modules["lamindb.instance"].reset()
+
+
+@pytest.fixture(scope="session")
+def s3() -> Iterator[str]:
+    """Return the URL of an S3 server in this process, to which the AWS variables point."""
+    from moto.server import ThreadedMotoServer
+
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    url = f"http://{host}:{port}"
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        monkeypatch.delenv("AWS_PROFILE", raising=False)
+        monkeypatch.setenv("AWS_ACCESS_KEY_ID", "testing")
+        monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "testing")
+        monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+        monkeypatch.setenv("AWS_ENDPOINT_URL", url)
+        yield url
+    server.stop()
+
+
+@pytest.fixture
+def bucket(s3: str) -> str:
+    """Return the address, ``s3://name``, of a fresh and empty bucket."""
+    import boto3
+
+    name = f"bucket-{uuid.uuid4().hex}"
+    # s3fs.mkdir would send a LocationConstraint that S3 refuses for its default region.
+    boto3.client("s3", endpoint_url=s3).create_bucket(Bucket=name)
+    return f"s3://{name}"
