@@ -1,0 +1,203 @@
+"""One database: connections for this process, short transactions, errors in the package's words."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import sqlite3
+import weakref
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from sqlalchemy import Connection, Engine, Table, create_engine, event, make_url, text
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.exc import DBAPIError, IntegrityError, OperationalError
+from sqlalchemy.orm import Session
+from sqlalchemy.pool import QueuePool
+
+from lamindb.config import InstanceConfig, settings
+from lamindb.errors import (
+    DatabaseCorruptError,
+    DatabaseError,
+    DatabaseMissingError,
+    DatabaseUnreachableError,
+)
+
+_WRITE = "lamindb_write"
+_databases: weakref.WeakSet[Database] = weakref.WeakSet()
+
+
+class Database:
+    """The records of one instance. Safe in threads; forked children get connections of their own.
+
+    Every method raises DatabaseError and its children instead of the driver's errors, except
+    SQLAlchemy's IntegrityError, which the callers that can mend it expect.
+    """
+
+    def __init__(self, config: InstanceConfig) -> None:
+        self.config = config
+        self._engine: Engine | None = None
+        _databases.add(self)
+
+    @property
+    def engine(self) -> Engine:
+        if self._engine is None:
+            path = self.config.sqlite_path
+            self._engine = _server_engine(self.config) if path is None else _sqlite_engine(path)
+        return self._engine
+
+    @property
+    def is_sqlite(self) -> bool:
+        return self.config.is_sqlite
+
+    @contextmanager
+    def read(self) -> Iterator[Connection]:
+        """A connection that sees one consistent state."""
+        with self._speaking_plainly(), self.engine.connect() as connection:
+            yield connection
+
+    @contextmanager
+    def begin(self) -> Iterator[Connection]:
+        """One write transaction: commits at the end, rolls back on any exception."""
+        with (
+            self._speaking_plainly(),
+            self.engine.connect().execution_options(**{_WRITE: True}) as connection,
+            connection.begin(),
+        ):
+            yield connection
+
+    @contextmanager
+    def session(self) -> Iterator[Session]:
+        """An ORM session for reading; what it loaded stays usable after it is closed."""
+        with self._speaking_plainly(), Session(self.engine, expire_on_commit=False) as session:
+            yield session
+
+    def dispose(self, *, close: bool = True) -> None:
+        """Drop the connections; a forked child must not close those of its parent."""
+        if self._engine is not None:
+            self._engine.dispose(close=close)
+            self._engine = None
+
+    @contextmanager
+    def _speaking_plainly(self) -> Iterator[None]:
+        try:
+            yield
+        except IntegrityError:
+            raise
+        except DBAPIError as error:
+            raise self.explain(error) from error
+
+    def explain(self, error: DBAPIError) -> DatabaseError:
+        """Return what a driver's error means for the user."""
+        what = str(error.orig).strip().splitlines()[0] if str(error.orig).strip() else str(error)
+        where = self.config.sqlite_path or make_url(self.config.db).render_as_string()
+        if "malformed" in what or "not a database" in what:
+            return DatabaseCorruptError(
+                f"the database {where} is damaged ({what}): put back a backup of it; "
+                "the objects in storage are untouched"
+            )
+        if "no such table" in what or "does not exist" in what:
+            return DatabaseCorruptError(
+                f"the database {where} lacks a table ({what}): it is not, or no longer, an "
+                "instance's database; put back a backup, or run 'lamin init' for a new one"
+            )
+        if "unable to open" in what and not Path(where).exists():
+            return DatabaseMissingError(
+                f"the database {where} is gone: was its folder moved or unmounted? Put it back, "
+                "or run 'lamin init' for a new one"
+            )
+        if "locked" in what:
+            return DatabaseUnreachableError(
+                f"the database {where} stayed locked by another process for "
+                f"{settings.busy_timeout_s:g} s: end that process, or raise LAMINDB_BUSY_TIMEOUT"
+            )
+        if "readonly" in what or "unable to open" in what:
+            return DatabaseUnreachableError(
+                f"the database {where} cannot be written ({what}): check the permissions of the "
+                "file and its folder, and whether the disk is mounted read-only"
+            )
+        if "disk is full" in what:
+            return DatabaseUnreachableError(
+                f"the disk of the database {where} is full: nothing was recorded; free some space"
+            )
+        if isinstance(error, OperationalError):
+            return DatabaseUnreachableError(
+                f"the database {where} does not answer ({what}): check that it runs and can be "
+                "reached from here"
+            )
+        return DatabaseError(f"the database {where} refused: {what}")
+
+
+def create_sqlite_file(path: Path) -> None:
+    """Make an empty database in WAL mode, which the file remembers."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    connection = sqlite3.connect(path)
+    try:
+        connection.execute("PRAGMA journal_mode=WAL")
+    finally:
+        connection.close()
+
+
+def _sqlite_engine(path: Path) -> Engine:
+    def connect() -> sqlite3.Connection:
+        # mode=rw: a database that is gone is an error, not an empty new one
+        connection = sqlite3.connect(
+            f"file:{quote(str(path))}?mode=rw",
+            uri=True,
+            timeout=settings.busy_timeout_s,
+            isolation_level=None,  # transactions begin where _begin says
+            check_same_thread=False,
+        )
+        connection.execute("PRAGMA foreign_keys=ON")
+        connection.execute("PRAGMA synchronous=NORMAL")
+        return connection
+
+    engine = create_engine("sqlite://", creator=connect, poolclass=QueuePool)
+    event.listen(engine, "begin", _begin)
+    return engine
+
+
+def _begin(connection: Connection) -> None:
+    # a transaction that reads first and then writes fails at once when another has written between;
+    # taking the write lock at its start waits instead
+    write = connection.get_execution_options().get(_WRITE, False)
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if write else "BEGIN")
+
+
+def _server_engine(config: InstanceConfig) -> Engine:
+    url = make_url(config.db)
+    if config.password:
+        url = url.set(password=config.password)
+    arguments: dict[str, Any] = {"pool_pre_ping": True, "pool_size": 2}
+    return create_engine(url, **arguments)
+
+
+def _forget_connections() -> None:
+    for database in list(_databases):
+        database.dispose(close=False)
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_connections)
+
+
+def insert_if_new(connection: Connection, table: Table, rows: list[dict[str, Any]]) -> int:
+    """Insert rows whose keys are not there yet; returns how many were new."""
+    if not rows:
+        return 0
+    dialect = postgresql if connection.dialect.name == "postgresql" else sqlite
+    statement = dialect.insert(table).on_conflict_do_nothing()
+    return sum(connection.execute(statement, row).rowcount for row in rows)
+
+
+def serialise(connection: Connection, name: str) -> None:
+    """Until the transaction ends, let nobody else pass this point with the same name.
+
+    SQLite's write transactions are one at a time anyway.
+    """
+    if connection.dialect.name == "postgresql":
+        number = int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big", signed=True)
+        connection.execute(text("SELECT pg_advisory_xact_lock(:number)"), {"number": number})

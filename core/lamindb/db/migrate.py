@@ -1,0 +1,128 @@
+"""Brings a database to the revision that this version of the package needs.
+
+Alembic takes most of a second to import, so the revision is compared with one query and Alembic is
+loaded only to upgrade. A new database is built from the models and stamped: a test holds that equal
+to what the migrations build.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import sqlite3
+from pathlib import Path
+
+from sqlalchemy import inspect, text
+
+from lamindb.db.database import Database, create_sqlite_file
+from lamindb.db.schema import metadata
+from lamindb.errors import (
+    DatabaseCorruptError,
+    DatabaseMissingError,
+    DatabaseOutdatedError,
+    DatabaseTooNewError,
+)
+
+HEAD = "0001"
+VERSION_TABLE = "lamindb_version"
+
+
+def create(database: Database) -> None:
+    """Build the tables in an empty database, or leave those of an instance as they are."""
+    path = database.config.sqlite_path
+    if path is not None and not path.exists():
+        create_sqlite_file(path)
+    with database.begin() as connection:
+        if inspect(connection).has_table(VERSION_TABLE):
+            return
+        metadata.create_all(connection)
+        connection.execute(
+            text(f"CREATE TABLE {VERSION_TABLE} (version_num VARCHAR(32) NOT NULL PRIMARY KEY)")
+        )
+        connection.execute(
+            text(f"INSERT INTO {VERSION_TABLE} VALUES (:head)"),  # noqa: S608 - a constant
+            {"head": HEAD},
+        )
+
+
+def revision(database: Database) -> str:
+    """Return the revision that the database is at."""
+    with database.read() as connection:
+        found = connection.execute(text(f"SELECT version_num FROM {VERSION_TABLE}")).scalar()  # noqa: S608
+    if found is None:
+        raise DatabaseCorruptError(
+            f"the database of instance {database.config.name!r} does not say which version it has: "
+            "put back a backup"
+        )
+    return str(found)
+
+
+def ensure_current(database: Database) -> None:
+    """Upgrade an older SQLite database after a backup copy; refuse any other mismatch.
+
+    Raises: DatabaseTooNewError; DatabaseOutdatedError: a shared database waits for its owner.
+    """
+    path = database.config.sqlite_path
+    if path is not None and not path.exists():
+        raise DatabaseMissingError(
+            f"the database {path} of instance {database.config.name!r} is gone: was its folder "
+            "moved or unmounted? Put it back, or run 'lamin init' for a new one"
+        )
+    found = revision(database)
+    if found == HEAD:
+        return
+    if found > HEAD:
+        raise DatabaseTooNewError(
+            f"the database of instance {database.config.name!r} is at revision {found}, this "
+            f"version of lamindb-workflows knows up to {HEAD}: upgrade the package"
+        )
+    if path is None:
+        raise DatabaseOutdatedError(
+            f"the database of instance {database.config.name!r} is at revision {found}, this "
+            f"version needs {HEAD}: run 'lamin db upgrade' when nobody else is working with it"
+        )
+    upgrade(database)
+
+
+def upgrade(database: Database) -> Path | None:
+    """Run the migrations that are missing; returns the backup made of a SQLite file."""
+    backup = None
+    if revision(database) == HEAD:
+        return None
+    if (path := database.config.sqlite_path) is not None:
+        backup = back_up(path)
+    run_migrations(database)
+    return backup
+
+
+def drop(database: Database) -> None:
+    """Remove all tables of an instance."""
+    with database.begin() as connection:
+        metadata.drop_all(connection)
+        connection.execute(text(f"DROP TABLE {VERSION_TABLE}"))
+
+
+def back_up(path: Path) -> Path:
+    """Copy a SQLite database, with what still lies in its write-ahead log, beside itself."""
+    stamp = dt.datetime.now(dt.UTC).strftime("%Y%m%dT%H%M%SZ")
+    target = path.with_name(f"{path.name}.{stamp}.backup")
+    source, copy = sqlite3.connect(path), sqlite3.connect(target)
+    try:
+        source.backup(copy)
+    finally:
+        source.close()
+        copy.close()
+    return target
+
+
+def run_migrations(database: Database) -> None:
+    """Run Alembic up to HEAD in one transaction, under the database's write lock."""
+    from alembic import command
+    from alembic.config import Config
+
+    alembic = Config()
+    alembic.set_main_option("script_location", "lamindb:db/migrations")
+    with database.begin() as connection:
+        if not database.is_sqlite:
+            connection.execute(text("SELECT pg_advisory_xact_lock(720575940379)"))
+        alembic.attributes["connection"] = connection
+        command.upgrade(alembic, HEAD)

@@ -1,0 +1,78 @@
+"""Finds plugins, and calls their hooks so that one failing plugin stops nobody else."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from functools import cache
+from importlib.metadata import entry_points
+from typing import Any
+
+import pluggy
+
+from lamindb.config import settings
+from lamindb.errors import PluginError
+from lamindb.hooks import specs
+from lamindb.hooks.specs import PROJECT
+
+hookimpl = pluggy.HookimplMarker(PROJECT)
+logger = logging.getLogger("lamindb.plugins")
+
+
+@cache
+def plugins() -> pluggy.PluginManager:
+    """Return this process's plugin manager; plugins register when it is first asked for.
+
+    A plugin whose import fails is left out with a warning: it must not take the others down.
+    """
+    manager = pluggy.PluginManager(PROJECT)
+    manager.add_hookspecs(specs)
+    for point in sorted(entry_points(group=PROJECT), key=lambda point: point.name):
+        if point.name in settings.blocked_plugins or manager.has_plugin(point.name):
+            continue
+        try:
+            manager.register(point.load(), name=point.name)
+        except Exception as error:  # a third party's import may raise anything
+            _report(point.name, "import", error)
+    manager.check_pending()
+    return manager
+
+
+def first(hook: str, **arguments: Any) -> Any:
+    """Return the first answer that is not None, asking the plugin registered last first.
+
+    Raises: PluginError: in strict mode, the first failure, after the others were asked.
+    """
+    failures: list[PluginError] = []
+    answer = next(
+        (given for given in _answers(hook, arguments, failures) if given is not None), None
+    )
+    if failures and settings.strict:
+        raise failures[0]
+    return answer
+
+
+def every(hook: str, **arguments: Any) -> list[Any]:
+    """Return all answers that are not None; raises like :func:`first`."""
+    failures: list[PluginError] = []
+    answers = [given for given in _answers(hook, arguments, failures) if given is not None]
+    if failures and settings.strict:
+        raise failures[0]
+    return answers
+
+
+def _answers(hook: str, arguments: dict[str, Any], failures: list[PluginError]) -> Iterator[Any]:
+    # pluggy's own call stops at the first exception, so each implementation is called alone
+    for implementation in reversed(getattr(plugins().hook, hook).get_hookimpls()):
+        wanted = {name: arguments[name] for name in implementation.argnames}
+        try:
+            yield implementation.function(*wanted.values())
+        except Exception as error:  # a plugin may raise anything
+            failures.append(_report(implementation.plugin_name, hook, error))
+
+
+def _report(plugin: str, hook: str, error: Exception) -> PluginError:
+    failure = PluginError(f"plugin {plugin!r} failed in {hook}: {type(error).__name__}: {error}")
+    failure.__cause__ = error
+    logger.warning("%s", failure)
+    return failure
