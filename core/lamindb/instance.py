@@ -1,0 +1,235 @@
+"""The instance in use: its database, its user, its storages; one per process."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from sqlalchemy import Connection, insert, select, update
+from sqlalchemy.exc import IntegrityError
+
+from lamindb import config, journal, liveness
+from lamindb.config import InstanceConfig
+from lamindb.db import migrate, schema
+from lamindb.db.database import Database
+from lamindb.errors import StorageMissingError
+from lamindb.identifiers import STORAGE_ID_LENGTH, USER_ID_LENGTH, random_id
+from lamindb.storage.store import Store
+
+_lock = threading.RLock()
+_current: Instance | None = None
+_chosen: InstanceConfig | None = None
+
+
+@dataclass(frozen=True)
+class Location:
+    """A storage as this process sees it: its row's id, and its store where it lies here."""
+
+    id: str
+    store: Store
+    managed: bool
+
+
+class Instance:
+    """One opened instance."""
+
+    def __init__(self, configuration: InstanceConfig) -> None:
+        self.config = configuration
+        self.database = Database(configuration)
+        migrate.ensure_current(self.database)
+        self._user_id: str | None = None
+        self._locations: dict[str, Location] | None = None
+        self.default_storage_id = self._find_default_storage()
+
+    @property
+    def name(self) -> str:
+        return self.config.name
+
+    @property
+    def user_id(self) -> str:
+        """The id of the user who works here, registered when first seen."""
+        if self._user_id is None:
+            self._user_id = register_user(self.database)
+        return self._user_id
+
+    @property
+    def default_location(self) -> Location:
+        return self.location(self.default_storage_id)
+
+    def location(self, storage_id: str) -> Location:
+        """Return a storage by id.
+
+        Raises: StorageMissingError: a folder of another host, which cannot be reached from here.
+        """
+        if self._locations is None or storage_id not in self._locations:
+            self._locations = self._read_locations()
+        try:
+            return self._locations[storage_id]
+        except KeyError:
+            raise StorageMissingError(
+                f"storage {storage_id} is a folder of another host: reach its files there, or "
+                "mount it here and add it with ln.add(ln.Storage(root))"
+            ) from None
+
+    def managed_locations(self) -> list[Location]:
+        """Return the storages whose files stay where they are when they are added."""
+        self._locations = self._read_locations()
+        return [location for location in self._locations.values() if location.managed]
+
+    def forget_locations(self) -> None:
+        self._locations = None
+
+    def settle(self) -> None:
+        """Undo or finish what dead processes have left, and close their runs."""
+        journal.recover(self.database, lambda storage_id: self.location(storage_id).store)
+        default = self.default_location
+        if default.store.is_local and default.store.read_marker() == default.id:
+            journal.sweep_incoming(self.database, default.id, default.store)
+        liveness.close_dead_runs(self.database)
+
+    def _read_locations(self) -> dict[str, Location]:
+        table = schema.storage
+        with self.database.read() as connection:
+            rows = connection.execute(
+                select(table.c.id, table.c.root, table.c.host, table.c.managed)
+            ).all()
+        here = {
+            row.id: Location(row.id, Store(row.root), row.managed)
+            for row in rows
+            if row.host in ("", config.host())
+        }
+        default = next(row for row in rows if row.id == self.default_storage_id)
+        # the configuration knows where the root lies for this user, also when it was moved or is
+        # mounted elsewhere than where it was registered
+        here[default.id] = Location(default.id, Store(self.config.storage), True)
+        return here
+
+    def _find_default_storage(self) -> str:
+        store = Store(self.config.storage)
+        table = schema.storage
+        marker = store.read_marker() if store.is_local else None
+        with self.database.read() as connection:
+            if marker is not None:
+                row = connection.execute(
+                    select(table.c.id, table.c.root, table.c.host).where(table.c.id == marker)
+                ).one_or_none()
+                if row is not None:
+                    if row.root != store.root and row.host == config.host():
+                        self._follow_moved_root(row.id, store.root, row.root)
+                    return str(row.id)
+            known = connection.execute(
+                select(table.c.id).where(
+                    table.c.root == store.root,
+                    table.c.host == (config.host() if store.is_local else ""),
+                )
+            ).scalar()
+        if known is None:
+            raise StorageMissingError(
+                f"the storage root {store.root} of instance {self.name!r} is not the one its "
+                "database knows: mount or move it back, or correct the instance's file "
+                f"{self.config.path or ''}".rstrip()
+            )
+        return str(known)
+
+    def _follow_moved_root(self, storage_id: str, root: str, old_root: str) -> None:
+        if Store(old_root).read_marker() == storage_id:
+            return  # a copy, or a second mount: the registered place is still good
+        with self.database.begin() as connection:
+            connection.execute(
+                update(schema.storage)
+                .where(schema.storage.c.id == storage_id)
+                .values(root=root, updated_at=schema.now())
+            )
+
+
+def current() -> Instance:
+    """Return the instance in use, opening it when it is first asked for.
+
+    Raises: NoInstanceError; DatabaseError.
+    """
+    global _current
+    if _current is None:
+        with _lock:
+            if _current is None:
+                opened = Instance(_chosen or config.find_config())
+                opened.settle()
+                _current = opened
+    return _current
+
+
+def is_open() -> bool:
+    return _current is not None
+
+
+def use(configuration: InstanceConfig | None) -> None:
+    """Choose the instance of this process; None leaves it to the environment and the folders."""
+    global _chosen
+    reset()
+    _chosen = configuration
+
+
+def reset() -> None:
+    """Forget the open instance and the choice made in this process."""
+    global _current, _chosen
+    with _lock:
+        for forget in _on_reset:
+            forget()
+        if _current is not None:
+            _current.database.dispose()
+        _current = None
+        _chosen = None
+
+
+# what a higher layer does before an instance is forgotten
+_on_reset: list[Callable[[], None]] = []
+
+
+def on_reset(act: Callable[[], None]) -> Callable[[], None]:
+    """Register ``act()`` to run before an instance is forgotten."""
+    _on_reset.append(act)
+    return act
+
+
+def register_user(database: Database) -> str:
+    """Return the id of the user working here, adding its row when it is new."""
+    table, who = schema.user, config.identity()
+    with database.read() as connection:
+        found = connection.execute(select(table.c.id).where(table.c.handle == who.handle)).scalar()
+    if found is None:
+        try:
+            with database.begin() as connection:
+                found = random_id(USER_ID_LENGTH)
+                connection.execute(
+                    insert(table).values(
+                        id=found, handle=who.handle, email=who.email, name=who.name
+                    )
+                )
+        except IntegrityError:  # another process of the same user was first
+            return register_user(database)
+    return str(found)
+
+
+def register_storage(
+    connection: Connection, root: str, user_id: str, *, managed: bool, storage_id: str | None = None
+) -> str:
+    """Return the id of the storage at a root, adding its row and marker when it is new."""
+    store, table = Store(root), schema.storage
+    host = config.host() if store.is_local else ""
+    found = connection.execute(
+        select(table.c.id).where(table.c.root == root, table.c.host == host)
+    ).scalar()
+    if found is not None:
+        return str(found)
+    marker = store.read_marker() if store.is_local and managed else None
+    new = marker or storage_id or random_id(STORAGE_ID_LENGTH)
+    if connection.execute(select(table.c.id).where(table.c.id == new)).scalar() is not None:
+        return new  # the same folder, seen from another host or path
+    connection.execute(
+        insert(table).values(
+            id=new, root=root, host=host, type=store.type, managed=managed, created_by_id=user_id
+        )
+    )
+    if store.is_local and managed and marker is None:
+        store.write_marker(new)
+    return new

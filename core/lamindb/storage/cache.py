@@ -1,0 +1,146 @@
+"""Local copies of remote objects, and hashes of local files that have not changed since."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sqlite3
+import time
+from pathlib import Path
+
+from lamindb.config import cache_dir, settings
+from lamindb.errors import ObjectChangedError
+from lamindb.identifiers import random_id
+from lamindb.storage.hashing import Digest
+from lamindb.storage.sources import Entry, LocalSource, digest
+from lamindb.storage.store import Advance, Store
+
+# A write within the clock's last tick leaves the times of a file as they were, so a hash counts
+# only for a file that had been left alone for this long when it was read. 2 s is the tick of FAT;
+# others are finer.
+_SETTLED_S = 2.0
+
+
+def digest_once(source: LocalSource, advance: Advance | None = None) -> Digest:
+    """Hash a local file or directory, or recall the hash if the file is provably the same.
+
+    The key is (device, inode, size, mtime_ns, ctime_ns): a 50 GB reference is read once, not once a
+    job. The cache is this user's, on this machine, and is only ever an optimisation.
+    """
+    if source.is_directory:
+        return digest(source, advance=advance)
+    entry = source.entries()[0]
+    started = time.time()
+    known = _recall(entry)
+    if known is not None:
+        return known
+    found = digest(source, advance=advance)
+    if _is_settled(entry, started) and source.entries()[0].fingerprint == entry.fingerprint:
+        _remember(entry, found)
+    return found
+
+
+def fetch(store: Store, key: str, expected: str | None, suffix: str) -> Path:
+    """Return a verified local copy of a remote object, downloading it if need be.
+
+    Copies are kept by content below the cache folder, read-only, and shared by all processes.
+
+    Raises: DataMissingError: no such object; ObjectChangedError: it has another hash than expected.
+    """
+    folder = cache_dir() / "objects"
+    name = f"{expected}{suffix}" if expected else f"{random_id(20)}{suffix}"
+    target = folder / name[:2] / name
+    if expected and target.exists():
+        if digest_once(LocalSource(target)).hash == expected:
+            with contextlib.suppress(OSError):
+                os.utime(target)  # what was used last is trimmed last
+            return target
+        _clear(target)
+    scratch = Store(str(folder))
+    incoming = f"incoming/{random_id(20)}"
+    found = scratch.write(store.source(key), incoming)
+    if expected and found.hash != expected:
+        scratch.remove(incoming)
+        raise ObjectChangedError(
+            f"{store.uri(key)} has hash {found.hash}, its record says {expected}: it was changed "
+            "without lamindb; put the old object back, or add the new one as a new version"
+        )
+    target.parent.mkdir(parents=True, exist_ok=True)
+    path = scratch.path(incoming)
+    if path.is_file():
+        path.chmod(0o444)
+    try:
+        path.rename(target)
+    except OSError:
+        if not target.exists():
+            raise
+        scratch.remove(incoming)  # another process fetched the same directory meanwhile
+    trim(folder, keep=target)
+    return target
+
+
+def trim(folder: Path, keep: Path) -> None:
+    """Remove the copies used longest ago until ``settings.cache_size_bytes`` is kept."""
+    found = []
+    for shard in folder.iterdir():
+        if shard.name == "incoming":
+            continue
+        for path in shard.iterdir():
+            with contextlib.suppress(FileNotFoundError):
+                size = sum(entry.size for entry in LocalSource(path).entries())
+                found.append((path.stat().st_mtime, size, path))
+    total = sum(size for _, size, _ in found)
+    for _, size, path in sorted(found):
+        if total <= settings.cache_size_bytes:
+            return
+        if path != keep:
+            _clear(path)
+            total -= size
+
+
+def _clear(path: Path) -> None:
+    Store(str(path.parent)).remove(path.name)
+
+
+def _is_settled(entry: Entry, at: float) -> bool:
+    _, mtime_ns, ctime_ns, *_ = entry.fingerprint
+    assert isinstance(mtime_ns, int) and isinstance(ctime_ns, int)
+    return at - max(mtime_ns, ctime_ns) / 1e9 > _SETTLED_S
+
+
+def _recall(entry: Entry) -> Digest | None:
+    try:
+        with contextlib.closing(_connect()) as connection:
+            row = connection.execute(
+                "SELECT hash, size, type FROM digest WHERE fingerprint = ?", (_key(entry),)
+            ).fetchone()
+    except (sqlite3.Error, OSError):
+        return None  # an optimisation: without it the file is read again
+    return Digest(*row) if row else None
+
+
+def _remember(entry: Entry, found: Digest) -> None:
+    with (
+        contextlib.suppress(sqlite3.Error, OSError),
+        contextlib.closing(_connect()) as connection,
+        connection,
+    ):
+        connection.execute(
+            "INSERT OR REPLACE INTO digest VALUES (?, ?, ?, ?)",
+            (_key(entry), found.hash, found.size, found.type),
+        )
+
+
+def _key(entry: Entry) -> str:
+    return " ".join(str(part) for part in entry.fingerprint)
+
+
+def _connect() -> sqlite3.Connection:
+    folder = cache_dir()
+    folder.mkdir(parents=True, exist_ok=True)
+    connection = sqlite3.connect(folder / "hashes.sqlite", timeout=1.0)
+    connection.execute(
+        "CREATE TABLE IF NOT EXISTS digest "
+        "(fingerprint TEXT PRIMARY KEY, hash TEXT, size INTEGER, type TEXT) WITHOUT ROWID"
+    )
+    return connection

@@ -1,0 +1,340 @@
+"""The objects below one storage root: written, moved, removed, each whole or not at all."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any, BinaryIO, TypeVar, cast
+
+from lamindb.config import FOLDER, is_remote
+from lamindb.errors import (
+    KeyConflictError,
+    LaminError,
+    StorageError,
+    StorageFullError,
+    StorageMissingError,
+    StorageReadOnlyError,
+)
+from lamindb.storage.hashing import Digest, copy_hashing
+from lamindb.storage.sources import Entry, Source, digest, filesystem, source_at
+
+MARKER = f"{FOLDER}/storage_id"
+INCOMING = f"{FOLDER}/incoming"
+VERSIONS = f"{FOLDER}/versions"
+
+Advance = Callable[[int], None]
+
+
+class Store:
+    """Objects by key below ``root``, a folder or a URL. Keys are relative POSIX paths."""
+
+    def __init__(self, root: str) -> None:
+        self.root = root
+
+    @property
+    def is_local(self) -> bool:
+        """Whether objects can be renamed and linked, so that a switch is one system call."""
+        return not is_remote(self.root)
+
+    @property
+    def type(self) -> str:
+        return "local" if self.is_local else self.root.split("://", 1)[0]
+
+    def uri(self, key: str) -> str:
+        return f"{self.root.rstrip('/')}/{key}"
+
+    def path(self, key: str) -> Path:
+        """Return where a key lies: a Path, or a UPath for a store behind a URL."""
+        if self.is_local:
+            return Path(self.root) / key
+        from upath import UPath
+
+        return cast(Path, UPath(self.uri(key)))
+
+    def key_of(self, location: str) -> str | None:
+        """Return the key under which a path or URL lies in this store; None when it does not."""
+        if self.is_local:
+            if is_remote(location):
+                return None
+            resolved = Path(location).resolve()
+            root = Path(self.root).resolve()
+            return resolved.relative_to(root).as_posix() if resolved.is_relative_to(root) else None
+        prefix = self.root.rstrip("/") + "/"
+        return location[len(prefix) :] if location.startswith(prefix) else None
+
+    # --- the root -------------------------------------------------------------------------------
+
+    def create_root(self) -> None:
+        """Make the root of a new storage."""
+        with self._explaining("the storage root"):
+            if self.is_local:
+                Path(self.root).mkdir(parents=True, exist_ok=True)
+            else:
+                fs, path = filesystem(self.root)
+                if not fs.exists(path):
+                    fs.makedirs(path, exist_ok=True)
+
+    def read_marker(self) -> str | None:
+        """Return the id that a local root carries, so that a moved root is recognised."""
+        try:
+            return (Path(self.root) / MARKER).read_text(encoding="utf-8").strip()
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+
+    def write_marker(self, storage_id: str) -> None:
+        with self._explaining("the storage marker"):
+            marker = Path(self.root) / MARKER
+            marker.parent.mkdir(exist_ok=True)
+            marker.write_text(storage_id + "\n", encoding="utf-8")
+
+    def check(self, storage_id: str) -> None:
+        """Refuse to write below a local root that is gone, or is an empty mount point.
+
+        Raises: StorageMissingError.
+        """
+        if not self.is_local:
+            return
+        found = self.read_marker()
+        if found == storage_id:
+            return
+        if not Path(self.root).is_dir():
+            problem = "is gone"
+        elif found is None:
+            problem = "has lost its marker file, as when another disk is mounted there"
+        else:
+            problem = f"belongs to storage {found}"
+        raise StorageMissingError(
+            f"the storage root {self.root} {problem} (expected storage {storage_id} in "
+            f"{MARKER}): mount or move it back; nothing was written"
+        )
+
+    # --- objects --------------------------------------------------------------------------------
+
+    def source(self, key: str) -> Source:
+        """Return an object for reading; raises DataMissingError when there is none."""
+        return source_at(self.path(key) if self.is_local else self.uri(key))
+
+    def exists(self, key: str) -> bool:
+        if self.is_local:
+            return os.path.lexists(self.path(key))
+        fs, path = filesystem(self.uri(key))
+        with self._explaining(key):
+            return bool(fs.exists(path))
+
+    def write(self, source: Source, key: str, advance: Advance | None = None) -> Digest:
+        """Copy a source to a key that is free, hashing in the same pass; nothing partial stays.
+
+        A local object is on the disk, not only in its cache, when this returns.
+        """
+        write = self._write_local if self.is_local else self._write_remote
+        if source.is_directory and self.is_local:
+            with self._explaining(key):
+                self.path(key).mkdir(parents=True)
+
+        def place(entry: Entry, stream: BinaryIO) -> tuple[bytes, int]:
+            target = f"{key}/{entry.path}" if entry.path else key
+            with self._explaining(target):
+                return write(stream, target, advance)
+
+        try:
+            return digest(source, place)
+        except BaseException:
+            with suppress(LaminError):
+                self.remove(key)
+            raise
+
+    def _write_local(
+        self, stream: BinaryIO, key: str, advance: Advance | None
+    ) -> tuple[bytes, int]:
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0)
+        path = self.path(key)
+        descriptor = _in_folder(path, lambda: os.open(path, flags, 0o644))
+        with os.fdopen(descriptor, "wb", buffering=0) as target:
+            result = copy_hashing(stream, cast(BinaryIO, target), advance)
+            os.fsync(target.fileno())
+        return result
+
+    def _write_remote(
+        self, stream: BinaryIO, key: str, advance: Advance | None
+    ) -> tuple[bytes, int]:
+        fs, path = filesystem(self.uri(key))
+        target = fs.open(path, "wb")
+        try:
+            result = copy_hashing(stream, target, advance)
+            target.close()
+        except BaseException:
+            _discard(target)
+            raise
+        written = fs.info(path)["size"]
+        if written != result[1]:
+            raise StorageError(
+                f"{self.uri(key)} has {written} bytes after {result[1]} were written: try again"
+            )
+        return result
+
+    def place(self, incoming: str, final: str) -> None:
+        """Give a written local object its final key; never over something that is there.
+
+        The incoming name stays for a file, as proof for :meth:`is_placed`, until removed.
+
+        Raises: KeyConflictError: something lies at ``final``.
+        """
+        source, target = self.path(incoming), self.path(final)
+
+        def place() -> None:
+            if source.is_dir() or not _link(source, target):
+                if os.path.lexists(target):
+                    raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(target))
+                source.rename(target)
+
+        with self._explaining(final):
+            _in_folder(target, place)
+            _sync_folder(target.parent)
+
+    def is_placed(self, incoming: str, final: str) -> bool:
+        """Whether the object at ``final`` is the very one that was written to ``incoming``."""
+        source, target = self.path(incoming), self.path(final)
+        return target.exists() and source.exists() and source.samefile(target)
+
+    def move(self, source: str, target: str) -> None:
+        """Move an object to a key that is free; in a store without renames, copy, then remove."""
+        with self._explaining(target):
+            if self.is_local:
+                path = self.path(target)
+                _in_folder(path, lambda: self.path(source).rename(path))
+                _sync_folder(path.parent)
+                return
+            fs, origin = filesystem(self.uri(source))
+            _, destination = filesystem(self.uri(target))
+            fs.copy(origin, destination, recursive=fs.isdir(origin))
+        self.remove(source)
+
+    def remove(self, key: str) -> None:
+        """Remove an object, and the folders that are empty then; one that is gone is no error."""
+        with self._explaining(key):
+            if self.is_local:
+                self._remove_local(self.path(key))
+                return
+            fs, path = filesystem(self.uri(key))
+            with suppress(FileNotFoundError):
+                fs.rm(path, recursive=fs.isdir(path))
+
+    def _remove_local(self, path: Path) -> None:
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)
+        root = Path(self.root)
+        for folder in path.parents:
+            if folder == root or root / FOLDER in (folder, folder.parent):
+                break
+            try:
+                folder.rmdir()
+            except OSError:
+                break  # not empty, or someone else's
+
+    def keys(self) -> Iterator[str]:
+        """List the keys of all objects outside the instance's own folder."""
+        if self.is_local:
+            for folder, names, files in os.walk(self.root):
+                if Path(folder) == Path(self.root) and FOLDER in names:
+                    names.remove(FOLDER)
+                for name in files:
+                    yield (Path(folder) / name).relative_to(self.root).as_posix()
+            return
+        fs, path = filesystem(self.root)
+        prefix = path.rstrip("/") + "/"
+        for name in fs.find(path):
+            key = str(name).removeprefix(prefix)
+            if not key.startswith(f"{FOLDER}/"):
+                yield key
+
+    @contextmanager
+    def _explaining(self, key: str) -> Iterator[None]:
+        try:
+            yield
+        except LaminError:
+            raise
+        except OSError as error:
+            raise self._explain(error, key) from error
+
+    def _explain(self, error: OSError, key: str) -> LaminError:
+        where = f"{key!r} in the storage {self.root}"
+        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            return StorageFullError(
+                f"no space is left for {where} ({error.strerror}): free some, or take another "
+                "storage; nothing was recorded"
+            )
+        if isinstance(error, PermissionError) or error.errno == errno.EROFS:
+            return StorageReadOnlyError(
+                f"{where} may not be written ({error}): check permissions, mount and credentials"
+            )
+        if isinstance(error, (FileExistsError, NotADirectoryError, IsADirectoryError)):
+            return KeyConflictError(
+                f"something that no record knows lies at {where}, or at a folder above it "
+                f"({error.strerror}): register it in place with ln.File({str(self.path(key))!r}), "
+                "or choose another key"
+            )
+        if error.errno == errno.ENAMETOOLONG:
+            return KeyConflictError(
+                f"{where} is too long for its file system: choose a shorter key"
+            )
+        if isinstance(error, FileNotFoundError):
+            return StorageMissingError(f"{where} cannot be reached ({error}): is its root there?")
+        return StorageError(f"{where} failed ({error}): check the disk or the network, try again")
+
+
+T = TypeVar("T")
+
+
+def _in_folder(path: Path, act: Callable[[], T]) -> T:
+    """Do something with a path whose folder is made first.
+
+    Another process may remove the folder, empty for an instant, between the two: then again.
+    """
+    for _ in range(20):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            return act()
+        except FileNotFoundError:
+            if path.parent.is_dir():
+                raise
+    return act()
+
+
+def _discard(target: Any) -> None:
+    # closing would complete the upload of half a file
+    with suppress(Exception):
+        target.discard()
+    with suppress(AttributeError):
+        target.closed = True
+
+
+def _link(source: Path, target: Path) -> bool:
+    """Link a file to a free name in one step; False where the file system has no links."""
+    try:
+        os.link(source, target, follow_symlinks=False)
+    except FileExistsError:
+        raise
+    except OSError as error:
+        if error.errno in (errno.EPERM, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK, errno.EXDEV):
+            return False
+        raise
+    return True
+
+
+def _sync_folder(folder: Path) -> None:
+    if os.name != "posix":
+        return
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):
+            raise
+    finally:
+        os.close(descriptor)
