@@ -1,0 +1,256 @@
+"""``ln.select``: queries over the records, ending in records or a typed DataFrame."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+from sqlalchemy import ColumnElement, Select, Table, func
+from sqlalchemy import select as sqlalchemy_select
+from sqlalchemy.exc import MultipleResultsFound, NoResultFound
+from sqlalchemy.orm import InstrumentedAttribute
+
+from lamindb import instance
+from lamindb.db import schema
+from lamindb.errors import RecordError
+from lamindb.records import File, Run, Storage, Transform, User
+from lamindb.records.adding import add
+from lamindb.records.base import Record, columns_of, field_of, is_mapped, table_of
+from lamindb.records.deleting import delete
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+R = TypeVar("R")
+RECORDS: tuple[type[Record], ...] = (File, Transform, Run, Storage, User)
+
+
+class Query(Generic[R]):
+    """A select that is built step by step; each step returns a new query.
+
+    Expressions are SQLAlchemy's: ``ln.select(ln.File).where(ln.File.size > 10)``.
+    """
+
+    def __init__(self, statement: Select[Any], entities: tuple[Any, ...]) -> None:
+        self._statement = statement
+        self._entities = entities
+
+    def where(self, *conditions: ColumnElement[bool]) -> Query[R]:
+        for condition in conditions:
+            if isinstance(condition, bool):
+                raise RecordError(
+                    f"where({condition}) compares values, not fields: write it with the class, as "
+                    "in where(ln.File.size > 10)"
+                )
+        return self._with(self._statement.where(*conditions))
+
+    def join(self, target: Any, onclause: Any = None, *, isouter: bool = False) -> Query[R]:
+        """Join another record class, or along a relation such as ``ln.File.run``."""
+        joined = (
+            self._statement.join(target, isouter=isouter)
+            if onclause is None
+            else self._statement.join(target, onclause, isouter=isouter)
+        )
+        return self._with(joined)
+
+    def order_by(self, *columns: Any) -> Query[R]:
+        return self._with(self._statement.order_by(*columns))
+
+    def limit(self, count: int) -> Query[R]:
+        return self._with(self._statement.limit(count))
+
+    def offset(self, count: int) -> Query[R]:
+        return self._with(self._statement.offset(count))
+
+    def all(self) -> list[R]:
+        """Return all records; tuples of them when several classes were selected."""
+        return list(self._read(lambda result: result.all()))
+
+    def first(self) -> R | None:
+        found: R | None = self.limit(1)._read(lambda result: result.first())
+        return found
+
+    def one(self) -> R:
+        """Return the only record.
+
+        Raises: sqlalchemy.exc.NoResultFound, sqlalchemy.exc.MultipleResultsFound: say of what.
+        """
+        found = self.one_or_none()
+        if found is None:
+            raise NoResultFound(f"no {self._described()}: list what there is with .df()")
+        return found
+
+    def one_or_none(self) -> R | None:
+        """Return the only record, or None; raises MultipleResultsFound like :meth:`one`."""
+        found = self.limit(2).all()
+        if len(found) > 1:
+            raise MultipleResultsFound(
+                f"{self.count()} records match {self._described()}: narrow it down, or take "
+                ".first() or .all()"
+            )
+        return found[0] if found else None
+
+    def count(self) -> int:
+        counted = sqlalchemy_select(func.count()).select_from(
+            self._statement.order_by(None).subquery()
+        )
+        with instance.current().database.read() as connection:
+            return int(connection.execute(counted).scalar_one())
+
+    def df(self) -> pd.DataFrame:
+        """Return the rows as a DataFrame, indexed by the primary key.
+
+        Returns: columns in the order of the table; times ``datetime64[us, UTC]``, sizes ``Int64``,
+            truths ``boolean``, texts ``string``, JSON as objects. No rows: the same columns, index
+            and dtypes.
+        Raises: RecordError: several classes were selected.
+        """
+        entity = self._entities[0]
+        if len(self._entities) != 1 or not is_mapped(entity):
+            raise RecordError(".df() is of one record class: select it alone, and join the others")
+        table = table_of(entity)
+        statement = self._statement.with_only_columns(*table.columns, maintain_column_froms=True)
+        with instance.current().database.read() as connection:
+            rows = connection.execute(statement).all()
+        return frame_of(table, rows)
+
+    def _read(self, take: Any) -> Any:
+        with instance.current().database.session() as session:
+            single = len(self._entities) == 1
+            result = (
+                session.scalars(self._statement) if single else session.execute(self._statement)
+            )
+            return take(result)
+
+    def _with(self, statement: Select[Any]) -> Query[R]:
+        return Query(statement, self._entities)
+
+    def _described(self) -> str:
+        names = ", ".join(getattr(entity, "__name__", str(entity)) for entity in self._entities)
+        clause = self._statement.whereclause
+        if clause is None:
+            return names
+        condition = str(clause.compile(compile_kwargs={"literal_binds": False}))
+        values = ", ".join(repr(value) for value in clause.compile().params.values())
+        return f"{names} where {condition} ({values})"
+
+    def __repr__(self) -> str:
+        return f"<Query of {self._described()}>"
+
+
+def select(*entities: Any, all_versions: bool = False, **fields: Any) -> Query[Any]:
+    """Select records by the values of their fields.
+
+    Args:
+        entities: record classes, or their columns.
+        all_versions: of Files, older versions too, not only the latest of each key.
+        fields: equality with fields or relations (``run=run``) of the first class, ANDed.
+    Raises: FieldUnknownError: lists near names.
+    """
+    if not entities:
+        raise RecordError("select what? Give a record class: ln.select(ln.File)")
+    for entity in entities:
+        if not is_mapped(entity) and not isinstance(entity, InstrumentedAttribute):
+            raise RecordError(f"{entity!r} is no record class: take ln.File, ln.Run, …")
+    statement = sqlalchemy_select(*entities)
+    first = entities[0]
+    if fields and not is_mapped(first):
+        raise RecordError("fields go with a record class: ln.select(ln.File, name='x')")
+    for name, value in fields.items():
+        statement = statement.where(field_of(first, name) == value)
+    if not all_versions and File in entities:
+        statement = statement.where(File.is_latest.is_(True))
+    if is_mapped(first) and "created_at" in columns_of(first):
+        statement = statement.order_by(*_default_order(first))
+    return Query(statement, entities)
+
+
+def _default_order(entity: type[Record]) -> tuple[Any, ...]:
+    table = table_of(entity)
+    return (table.c.created_at, *table.primary_key)
+
+
+def frame_of(table: Table, rows: Iterable[Any]) -> pd.DataFrame:
+    """Return rows of all columns of a table as a typed DataFrame."""
+    import pandas as pd
+
+    columns = list(table.columns)
+    by_column = list(zip(*rows, strict=True)) or [()] * len(columns)
+    series = {
+        column.name: pd.Series(list(values), dtype=_dtype(column))
+        for column, values in zip(columns, by_column, strict=True)
+    }
+    frame = pd.DataFrame(series, columns=[column.name for column in columns])
+    index = [column.name for column in table.primary_key]
+    return frame.set_index(index[0] if len(index) == 1 else index)
+
+
+def _dtype(column: Any) -> str:
+    import sqlalchemy as sa
+
+    kind = column.type
+    if isinstance(kind, schema.UtcDateTime):
+        return "datetime64[us, UTC]"
+    if isinstance(kind, sa.Boolean):
+        return "boolean"
+    if isinstance(kind, sa.Integer):
+        return "Int64"
+    if isinstance(kind, sa.JSON):
+        return "object"
+    return "string"
+
+
+class Session:
+    """A ``with`` block around several calls, on the instance in use::
+
+        with ln.Session() as session:
+            session.add(ln.File("a.csv"))
+            session.select(ln.File).df()
+
+    Each call is a transaction of its own: an error in the block undoes none before it.
+    """
+
+    def __enter__(self) -> Session:
+        instance.current()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        return None
+
+    def add(self, record: Any, **fields: Any) -> Any:
+        return add(record, **fields)
+
+    def select(self, *entities: Any, **fields: Any) -> Query[Any]:
+        return select(*entities, **fields)
+
+    def delete(self, record: Any, delete_data: bool | None = None, *, force: bool = False) -> None:
+        delete(record, delete_data, force=force)
+
+
+def view(n: int = 10) -> None:
+    """Show the last rows of each table: rendered in a notebook, as text elsewhere.
+
+    Args: n: rows a table.
+    """
+    for entity in RECORDS:
+        table = table_of(entity)
+        newest = sqlalchemy_select(*table.columns).order_by(table.c.created_at.desc()).limit(n)
+        with instance.current().database.read() as connection:
+            rows = connection.execute(newest).all()
+        if rows:
+            _show(entity.__name__, frame_of(table, rows))
+
+
+def _show(title: str, frame: pd.DataFrame) -> None:
+    try:
+        from IPython import get_ipython
+        from IPython.display import display
+
+        in_notebook = get_ipython() is not None and hasattr(get_ipython(), "kernel")
+    except ImportError:
+        in_notebook = False
+    print(title)  # noqa: T201 - showing is what this is for
+    if in_notebook:
+        display(frame)  # type: ignore[no-untyped-call]
+    else:
+        print(frame.to_string(), end="\n\n")  # noqa: T201

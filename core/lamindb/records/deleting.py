@@ -1,0 +1,229 @@
+"""``ln.delete``: a record and its object, both or neither."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable
+from typing import Any
+
+from sqlalchemy import Connection, select, update
+from sqlalchemy import delete as delete_rows
+
+from lamindb import instance
+from lamindb.db import schema
+from lamindb.errors import DeleteError, HasDependentsError, RecordError
+from lamindb.instance import Instance
+from lamindb.journal import Operation, Step, operation
+from lamindb.records.base import Record, table_of
+from lamindb.records.file import File
+from lamindb.records.run import Run
+from lamindb.records.storage import Storage
+from lamindb.records.transform import Transform
+from lamindb.records.user import User
+from lamindb.storage.store import VERSIONS
+
+_SHOWN = 5
+
+
+def delete(
+    record: Record | Iterable[Record], delete_data: bool | None = None, *, force: bool = False
+) -> None:
+    """Delete records; of Files also the objects, as ``delete_data`` says.
+
+    When the latest version of a key goes, the version before it becomes the latest again.
+
+    Args:
+        delete_data: whether the object goes too; None asks on a terminal.
+        force: delete also what others depend on: their links to it go with it.
+    Raises: DeleteError: nobody can be asked, or the object cannot be removed;
+        HasDependentsError: names what depends on the record. Nothing is deleted then.
+    """
+    records = [record] if isinstance(record, Record) else list(record)
+    for each in records:
+        if not isinstance(each, Record):
+            raise RecordError(f"{each!r} is not a record: give a File, Run, Transform or Storage")
+    here = instance.current()
+    files = [each for each in records if isinstance(each, File)]
+    with_data = bool(files) and _with_data(files, delete_data)
+    _refuse_unmanaged(here, files if with_data else [])
+    promoted: list[str] = []
+    with operation(
+        here.database,
+        lambda storage_id: here.location(storage_id).store,
+        "delete",
+        [(file.storage_id, file.key) for file in files if file.key is not None],
+        lambda work, connection: _plan(work, connection, here, records, with_data, force, promoted),
+    ) as work:
+        for step in work.steps:
+            store = here.location(step.storage_id).store
+            if step.aside is not None:
+                store.move(step.final, step.aside)
+            if step.back is not None:
+                store.move(step.back, step.final)
+        with here.database.begin() as connection:
+            trash = [(step.storage_id, step.aside) for step in work.steps if step.aside is not None]
+            work.end(connection, trash)
+            for each in records:
+                _delete_row(connection, each)
+            connection.execute(
+                update(schema.file)
+                .where(schema.file.c.id.in_(promoted))
+                .values(is_latest=True, updated_at=schema.now())
+            )
+    for each in records:
+        each.__dict__.pop("_stored", None)
+
+
+def _with_data(files: list[File], delete_data: bool | None) -> bool:
+    if delete_data is not None:
+        return delete_data
+    names = ", ".join(file.name for file in files[:_SHOWN]) + (", …" if len(files) > _SHOWN else "")
+    if not (sys.stdin is not None and sys.stdin.isatty()):
+        raise DeleteError(
+            f"deleting {names}: say whether the stored data goes too, with delete_data=True or "
+            "delete_data=False"
+        )
+    answer = input(f"Delete the stored data of {names} too? [y/n/cancel] ").strip().lower()
+    if answer not in ("y", "yes", "n", "no"):
+        raise DeleteError("cancelled: nothing was deleted")
+    return answer.startswith("y")
+
+
+def _refuse_unmanaged(here: Instance, files: list[File]) -> None:
+    for file in files:
+        location = here.location(file.storage_id)
+        if not location.managed:
+            raise DeleteError(
+                f"the data of {file.name} is only registered where it lies, below "
+                f"{location.store.root}: remove it there, and the record with delete_data=False"
+            )
+        location.store.check(file.storage_id)
+
+
+def _plan(
+    work: Operation,
+    connection: Connection,
+    here: Instance,
+    records: list[Record],
+    with_data: bool,
+    force: bool,
+    promoted: list[str],
+) -> list[Step]:
+    promoted.clear()
+    for record in records:
+        if not _exists(connection, record):
+            raise RecordError(f"{record!r} is not in the database: nothing was deleted")
+        dependents = _dependents(connection, record, records)
+        if dependents and not (force and isinstance(record, File)):
+            raise HasDependentsError(
+                f"{record!r} is needed by {', '.join(dependents)}: delete those first"
+                + (", or pass force=True" if isinstance(record, File) else ""),
+                dependents,
+            )
+    files = [record for record in records if isinstance(record, File)]
+    doomed = {file.id for file in files}
+    steps = []
+    for number, file in enumerate(files):
+        row = connection.execute(
+            select(schema.file.c.is_latest).where(schema.file.c.id == file.id)
+        ).one()
+        file.is_latest = row.is_latest
+        store = here.location(file.storage_id).store
+        before = _version_before(connection, file, doomed) if with_data else None
+        back = f"{VERSIONS}/{before.id}{before.suffix}" if before is not None else None
+        is_there = with_data and store.exists(file._object_key())
+        if before is not None and back is not None and store.exists(back):
+            promoted.append(before.id)
+        else:
+            before = back = None
+        if is_there or back is not None:
+            steps.append(
+                Step(
+                    file.storage_id,
+                    file._object_key(),
+                    aside=work.incoming(number, "trash") if is_there else None,
+                    aside_hash=file._hash if is_there else None,
+                    back=back,
+                    back_hash=before.hash if before is not None else None,
+                )
+            )
+    return steps
+
+
+def _version_before(connection: Connection, file: File, doomed: set[str]) -> Any:
+    """Return the row of the version that takes the place of a latest one."""
+    if file.key is None or not file.is_latest:
+        return None
+    table = schema.file
+    return connection.execute(
+        select(table.c.id, table.c.suffix, table.c.hash)
+        .where(
+            table.c.storage_id == file.storage_id,
+            table.c.key == file.key,
+            table.c.id.not_in(doomed),
+        )
+        .order_by(table.c.updated_at.desc())
+        .limit(1)
+    ).one_or_none()
+
+
+def _exists(connection: Connection, record: Record) -> bool:
+    table = table_of(type(record))
+    key = zip(table.primary_key, record._primary_key(), strict=True)
+    found = connection.execute(select(table).where(*(column == value for column, value in key)))
+    return found.one_or_none() is not None
+
+
+def _dependents(connection: Connection, record: Record, doomed: list[Record]) -> list[str]:
+    """Name what refers to a record and is not deleted with it."""
+    file, run, transform = schema.file, schema.run, schema.transform
+    links = schema.run_file
+    if isinstance(record, File):
+        queries = [
+            (
+                "run",
+                select(links.c.run_id).where(links.c.file_id == record.id, links.c.role == "input"),
+            )
+        ]
+    elif isinstance(record, Run):
+        queries = [
+            ("file", select(file.c.id).where(file.c.run_id == record.id)),
+            ("run", select(run.c.id).where(run.c.parent_id == record.id)),
+        ]
+    elif isinstance(record, Transform):
+        same = (run.c.transform_id == record.id, run.c.transform_version == record.version)
+        made = (file.c.transform_id == record.id, file.c.transform_version == record.version)
+        queries = [
+            ("run", select(run.c.id).where(*same)),
+            ("file", select(file.c.id).where(*made)),
+        ]
+    elif isinstance(record, Storage):
+        queries = [("file", select(file.c.id).where(file.c.storage_id == record.id))]
+        if record.id == instance.current().default_storage_id:
+            return ["the instance, whose default storage it is"]
+    else:
+        queries = [
+            (name, select(table.c.id).where(table.c.created_by_id == record.id))
+            for name, table in (("file", file), ("run", run), ("transform", transform))
+            if isinstance(record, User)
+        ]
+        queries.append(
+            (
+                "storage",
+                select(schema.storage.c.id).where(schema.storage.c.created_by_id == record.id),
+            )
+        )
+    gone = {(type(each).__name__.lower(), each._primary_key()[0]) for each in doomed}
+    found = [
+        f"{name} {row_id}"
+        for name, query in queries
+        for row_id in connection.execute(query.limit(_SHOWN + len(gone))).scalars()
+        if (name, row_id) not in gone
+    ]
+    return found[:_SHOWN]
+
+
+def _delete_row(connection: Connection, record: Record) -> None:
+    table = table_of(type(record))
+    key = zip(table.primary_key, record._primary_key(), strict=True)
+    connection.execute(delete_rows(table).where(*(column == value for column, value in key)))

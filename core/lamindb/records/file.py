@@ -1,0 +1,437 @@
+"""A stored object with its hash and where it came from."""
+
+from __future__ import annotations
+
+import datetime as dt
+import logging
+import os
+import tempfile
+import weakref
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from sqlalchemy.orm import relationship, synonym
+
+from lamindb import instance
+from lamindb.config import settings
+from lamindb.db import schema
+from lamindb.errors import (
+    DataChangedError,
+    DataMissingError,
+    DataTypeError,
+    FormatError,
+    KeyConflictError,
+    NameRequiredError,
+    ObjectChangedError,
+    ObjectMissingError,
+    RecordError,
+)
+from lamindb.hooks import manager
+from lamindb.identifiers import FILE_ID_LENGTH, random_id
+from lamindb.instance import Location
+from lamindb.records import active
+from lamindb.records.base import Record, Related
+from lamindb.records.links import link_file
+from lamindb.records.run import Run
+from lamindb.records.storage import Storage
+from lamindb.records.transform import Transform
+from lamindb.records.user import User
+from lamindb.storage.cache import digest_once, fetch
+from lamindb.storage.hashing import DIRECTORY_HASH, FILE_HASH, Digest
+from lamindb.storage.keys import suffix_of, validate_key
+from lamindb.storage.paths import RecordedPath
+from lamindb.storage.sources import (
+    Fingerprint,
+    LocalSource,
+    Source,
+    digest,
+    size_and_fingerprint,
+    source_at,
+)
+from lamindb.storage.store import VERSIONS
+
+if TYPE_CHECKING:
+    from sqlalchemy.orm import Mapped
+
+logger = logging.getLogger("lamindb")
+
+
+@dataclass
+class Pending:
+    """Bytes that a File stands for and ``add`` has yet to store.
+
+    Attributes:
+        source, size, fingerprint: as they were when the File was made.
+        in_place: whether they lie in a managed storage and stay where they are.
+        replaces: whether they take the place of the object that the record has now.
+        digest: once they were read.
+    """
+
+    source: Source
+    size: int
+    fingerprint: Fingerprint
+    in_place: bool
+    replaces: bool = False
+    digest: Digest | None = None
+
+    def read_digest(self) -> Digest:
+        if self.digest is None:
+            self.check_unchanged()
+            found = (
+                digest_once(self.source)
+                if isinstance(self.source, LocalSource)
+                else digest(self.source)
+            )
+            self.check_unchanged()
+            self.digest = found
+        return self.digest
+
+    def check_unchanged(self) -> None:
+        """Raise DataChangedError if the source was written to since the File was made."""
+        if size_and_fingerprint(self.source)[1] != self.fingerprint:
+            raise DataChangedError(
+                f"{self.source.uri} was written to after ln.File(...) looked at it: wait until "
+                "its writer is done, then make a new ln.File"
+            )
+
+
+class File(Record):
+    """A file, or a directory of files, kept in a storage.
+
+    Attributes:
+        id: 20 characters; name; suffix: all suffixes joined; size: bytes.
+        hash: MD5 of the whole content, 22 characters of url-safe base64; hash_type: ``md5``, or
+        ``md5-d`` for a directory's manifest; hash_note: why there is no hash.
+        key: relative path in the storage, None where the object is named by its id.
+        source_uri: the path that the bytes came from.
+        is_latest: whether no newer content has this key.
+    """
+
+    __table__ = schema.file
+    _shown: ClassVar[tuple[str, ...]] = (
+        "id",
+        "name",
+        "suffix",
+        "size",
+        "hash",
+        "key",
+        "run_id",
+        "description",
+    )
+
+    if TYPE_CHECKING:
+        _hash: Mapped[str | None]
+        id: Mapped[str]
+        name: Mapped[str]
+        suffix: Mapped[str]
+        size: Mapped[int | None]
+        hash: Mapped[str | None]
+        hash_type: Mapped[str | None]
+        hash_note: Mapped[str | None]
+        key: Mapped[str | None]
+        run_id: Mapped[str | None]
+        transform_id: Mapped[str | None]
+        transform_version: Mapped[str | None]
+        storage_id: Mapped[str]
+        source_uri: Mapped[str | None]
+        is_latest: Mapped[bool]
+        description: Mapped[str | None]
+        created_at: Mapped[dt.datetime]
+        updated_at: Mapped[dt.datetime]
+        created_by_id: Mapped[str]
+    else:
+        _hash = schema.file.c.hash
+        hash = synonym(
+            "_hash",
+            descriptor=property(
+                lambda self: self._read_hash(), lambda self, value: setattr(self, "_hash", value)
+            ),
+        )
+
+    _run = relationship(Run, viewonly=True)
+    _transform = relationship(Transform, viewonly=True)
+    _storage = relationship(Storage, viewonly=True)
+    _created_by = relationship(User, viewonly=True)
+    run = Related[Run]("_run", run_id="id")
+    transform = Related[Transform]("_transform", transform_id="id", transform_version="version")
+    storage = Related[Storage]("_storage", storage_id="id")
+    created_by = Related[User]("_created_by", created_by_id="id")
+
+    def __init__(
+        self,
+        data: Any,
+        *,
+        key: str | None = None,
+        name: str | None = None,
+        run: Run | None = None,
+        format: str | None = None,
+        description: str | None = None,
+    ) -> None:
+        """Describe data; ``ln.add`` stores it. Nothing is written yet, and nothing large is read.
+
+        Args:
+            data: a path (str, Path, UPath, fsspec URL) of a file or directory, or a DataFrame.
+            key: relative path that it gets in the storage; without one it is named by its id.
+            name: else the key's last part, else the path's name.
+            run: that produced it; else the run tracked here.
+            format: suffix for a DataFrame, such as ``.csv``; default ``.parquet``.
+        Raises: DataTypeError; DataMissingError; DataNotRegularError; LinkRefusedError;
+            NameRequiredError: a DataFrame without name and key; KeyInvalidError;
+            KeyConflictError: data inside a managed storage with another key than its path.
+        """
+        source = _source_of(data, key, name, format)
+        size, fingerprint = size_and_fingerprint(source)
+        location, key, in_place = _place(source, key)
+        at = schema.now()
+        super().__init__(
+            id=random_id(FILE_ID_LENGTH),
+            name=_checked_name(name, key, source),
+            suffix=suffix_of(source.name),
+            size=size,
+            hash_type=DIRECTORY_HASH if source.is_directory else FILE_HASH,
+            key=key,
+            storage_id=location.id,
+            source_uri=None if isinstance(source, _FrameSource) else source.uri,
+            is_latest=True,
+            description=description,
+            created_at=at,
+            updated_at=at,
+        )
+        self.__dict__["_pending"] = Pending(source, size, fingerprint, in_place)
+        self.run = run or active.context.run
+        if self.run is None:
+            logger.info("%s has no run: call ln.track() first to link it to one", self.name)
+        else:
+            self.transform = self.run.transform
+
+    # --- where the bytes are --------------------------------------------------------------------
+
+    @property
+    def _pending(self) -> Pending | None:
+        return self.__dict__.get("_pending")
+
+    def _read_hash(self) -> str | None:
+        pending = self._pending
+        if pending is not None and not pending.replaces:
+            return pending.read_digest().hash
+        stored: str | None = self._hash
+        return stored
+
+    def _object_key(self) -> str:
+        """The key of its object below the storage root."""
+        if self.key is None:
+            return f"{self.id}{self.suffix}"
+        return self.key if self.is_latest else f"{VERSIONS}/{self.id}{self.suffix}"
+
+    def path(self) -> Path:
+        """Return where the object lies: a Path, or a UPath in a remote storage.
+
+        Opening a local one for reading inside a tracked run makes it that run's input; of a remote
+        one, asking for the path does.
+        """
+        pending = self._pending
+        if pending is not None and not self._is_stored:
+            return Path(pending.source.uri)
+        location = self._location()
+        path = location.store.path(self._object_key())
+        if not location.store.is_local:
+            self._record_input(None)
+            return path
+        return RecordedPath.of(path, lambda: self._record_input(None))
+
+    def stage(self, is_run_input: bool | None = None) -> Path:
+        """Return a local path of verified content: the object itself, or a cached copy.
+
+        Args: is_run_input: whether this makes it an input of the run tracked here; None leaves it
+            to ``ln.settings.record_inputs``.
+        Raises: ObjectMissingError; ObjectChangedError: never returns other bytes than recorded.
+        """
+        path = self._verified_path()
+        self._record_input(is_run_input)
+        return path
+
+    def load(self, is_run_input: bool | None = None) -> Any:
+        """Return the content in memory, read by the loader for the suffix.
+
+        Returns: a DataFrame for tables, a str for text, …; the staged path for other suffixes.
+        Raises: as :meth:`stage`; FormatError: the library that reads this format is missing.
+        """
+        path = self._verified_path()
+        loader = manager.first("ln_loader", suffix=self.suffix)
+        if loader is None and "." in self.suffix[1:]:
+            loader = manager.first("ln_loader", suffix=f".{self.suffix.rsplit('.', 1)[-1]}")
+        content = path if loader is None else loader(path)
+        self._record_input(is_run_input)
+        return content
+
+    def replace(self, data: Any, *, format: str | None = None) -> None:
+        """Give this record new content, which takes the old one's place at the next ``ln.add``.
+
+        Raises: RecordError: the record is not added yet, is an older version, or is registered in
+            place; or the suffix differs, which would leave the key wrong.
+        """
+        if not self._is_stored:
+            raise RecordError(f"{self.name} was never added: make a new ln.File instead")
+        if not self.is_latest:
+            raise RecordError(f"{self!r} is an older version: replace the latest one")
+        location = self._location()
+        if not location.managed:
+            raise RecordError(
+                f"{self.name} is only registered where it lies, below {location.store.root}: "
+                "overwrite it there and register it again"
+            )
+        source = _source_of(data, self.key, self.name, format or self.suffix)
+        if suffix_of(source.name) != self.suffix:
+            raise RecordError(
+                f"{source.name} has another suffix than {self.name} ({self.suffix!r}): add it as a "
+                "new ln.File"
+            )
+        size, fingerprint = size_and_fingerprint(source)
+        inside = location.store.key_of(source.uri)
+        in_place = inside is not None and inside == self._object_key()
+        self.__dict__["_pending"] = Pending(source, size, fingerprint, in_place, replaces=True)
+
+    def _verified_path(self) -> Path:
+        pending = self._pending
+        if pending is not None and not self._is_stored:
+            return _local_path_of(pending)
+        location, key = self._location(), self._object_key()
+        store = location.store
+        try:
+            if not store.is_local:
+                return fetch(store, key, self._hash, self.suffix)
+            source = store.source(key)
+            found = digest_once(source) if isinstance(source, LocalSource) else digest(source)
+        except DataMissingError as error:
+            raise ObjectMissingError(self._why_missing(store.uri(key))) from error
+        if self._hash is not None and found.hash != self._hash:
+            raise ObjectChangedError(
+                f"{store.uri(key)} has hash {found.hash}, the record of {self.name} says "
+                f"{self._hash}: it was changed without lamindb. Put the old content back, or "
+                f"register the new with ln.add(ln.File({store.uri(key)!r}))"
+            )
+        return store.path(key)
+
+    def _why_missing(self, uri: str) -> str:
+        if not self.is_latest:
+            return (
+                f"the content of this older version of {self.key} is not kept at {uri}: it was "
+                "overwritten in place, and only its hash is known"
+            )
+        return f"the object of {self.name} is gone from {uri}: put it back, or delete the record"
+
+    def _location(self) -> Location:
+        return instance.current().location(self.storage_id)
+
+    def _record_input(self, is_run_input: bool | None) -> None:
+        wanted = settings.record_inputs if is_run_input is None else is_run_input
+        run = active.context.run if wanted else None
+        if run is not None and self._is_stored:
+            link_file(run, self, "input")
+
+
+class _FrameSource(LocalSource):
+    """A DataFrame, written to a temporary file that lives as long as this object."""
+
+    def __init__(self, frame: Any, name: str) -> None:
+        folder = tempfile.mkdtemp(prefix="lamindb-")
+        weakref.finalize(self, _remove_folder, folder)
+        path = Path(folder) / name
+        writer = manager.first("ln_serializer", data=frame, suffix=suffix_of(name))
+        if writer is None:
+            raise FormatError(
+                f"no writer is known for a {type(frame).__name__} as {suffix_of(name) or name!r}: "
+                "take .parquet, .csv, .tsv, .feather or .json"
+            )
+        writer(frame, path)
+        super().__init__(path)
+
+
+def _remove_folder(folder: str) -> None:
+    import shutil
+
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def _source_of(data: Any, key: str | None, name: str | None, format: str | None) -> Source:
+    if key is not None:
+        validate_key(key)
+    if isinstance(data, str | os.PathLike):
+        if not os.fspath(data):
+            raise DataMissingError("the path is empty: give the path of a file or directory")
+        return source_at(data)
+    if not _is_frame(data):
+        raise DataTypeError(
+            f"a {type(data).__name__} cannot be kept: give a path (str, Path, UPath, URL) of a "
+            "file or directory, or a DataFrame"
+        )
+    if not key and not name:
+        raise NameRequiredError(
+            "a DataFrame has no name of its own: pass key='tables/x.parquet' or name='x.parquet'"
+        )
+    leaf = (key or name or "").rsplit("/", 1)[-1]
+    wanted = format if format is None or format.startswith(".") else f".{format}"
+    if key is None and wanted is None and not suffix_of(leaf):
+        wanted = ".parquet"
+    if key is not None and not suffix_of(leaf) and wanted is None:
+        wanted = ".parquet"
+    return _FrameSource(data, leaf if wanted in (None, suffix_of(leaf)) else f"{leaf}{wanted}")
+
+
+def _is_frame(data: Any) -> bool:
+    return type(data).__module__.startswith("pandas.") and type(data).__name__ == "DataFrame"
+
+
+def _place(source: Source, key: str | None) -> tuple[Location, str | None, bool]:
+    """Return the storage, the key, and whether the bytes stay where they are."""
+    here = instance.current()
+    if not isinstance(source, _FrameSource):
+        inside = [
+            (len(location.store.root), location, found)
+            for location in here.managed_locations()
+            if (found := location.store.key_of(source.uri)) is not None
+        ]
+        if inside:
+            _, location, own_key = max(inside, key=lambda candidate: candidate[0])
+            if own_key == ".":
+                raise KeyConflictError(
+                    f"{source.uri} is the root of a storage: add a file or folder inside it"
+                )
+            validate_key(own_key)
+            if key is not None and key != own_key:
+                raise KeyConflictError(
+                    f"{source.uri} lies in the storage {location.store.root} already, under the "
+                    f"key {own_key!r}: leave out key={key!r}, or move the file there first"
+                )
+            return location, own_key, True
+    location = here.default_location
+    if source.is_directory and location.store.is_local:
+        root = Path(location.store.root).resolve()
+        if root.is_relative_to(Path(source.uri).resolve()):
+            raise KeyConflictError(
+                f"{source.uri} holds the storage {location.store.root} itself, so it cannot be "
+                "copied into it: add the folders beside the storage"
+            )
+    return location, key, False
+
+
+def _checked_name(name: str | None, key: str | None, source: Source) -> str:
+    chosen = name or (key.rsplit("/", 1)[-1] if key else source.name)
+    if "\0" in chosen:
+        raise RecordError(f"the name {chosen!r} has a NUL character: leave it out")
+    try:
+        chosen.encode()
+    except UnicodeEncodeError:
+        raise RecordError(f"the name {chosen!r} is not valid Unicode: give another") from None
+    return chosen
+
+
+def _local_path_of(pending: Pending) -> Path:
+    if isinstance(pending.source, LocalSource):
+        pending.check_unchanged()
+        return pending.source.path
+    root, _, leaf = pending.source.uri.rpartition("/")
+    from lamindb.storage.store import Store
+
+    return fetch(Store(root), leaf, pending.read_digest().hash, suffix_of(leaf))

@@ -1,0 +1,146 @@
+"""One execution of a transform."""
+
+from __future__ import annotations
+
+import datetime as dt
+import os
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+from sqlalchemy import select
+from sqlalchemy.orm import relationship
+
+from lamindb.db import schema
+from lamindb.identifiers import RUN_ID_LENGTH, random_id
+from lamindb.processes import start_time, this_process
+from lamindb.records.base import Record, Related, read_all
+from lamindb.records.transform import Transform
+from lamindb.records.user import User
+
+if TYPE_CHECKING:
+    from sqlalchemy.orm import Mapped
+
+    from lamindb.records.file import File
+
+Status = Literal["started", "completed", "failed", "cancelled", "aborted", "cached", "skipped"]
+
+
+class Run(Record):
+    """One execution, from its start to its end, whatever the end.
+
+    Attributes:
+        id: 20 characters; status: see ``Status``.
+        started_at, finished_at, heartbeat_at: UTC; finished_at is None while it runs.
+        params: JSON-able values; error: why it failed; details: what plugins know, by plugin.
+        host, pid, process_started_at: the process that runs it.
+    """
+
+    __table__ = schema.run
+    _shown: ClassVar[tuple[str, ...]] = (
+        "id",
+        "transform_id",
+        "transform_version",
+        "name",
+        "engine",
+        "status",
+        "started_at",
+        "finished_at",
+        "params",
+        "error",
+    )
+
+    if TYPE_CHECKING:
+        id: Mapped[str]
+        transform_id: Mapped[str | None]
+        transform_version: Mapped[str | None]
+        name: Mapped[str | None]
+        engine: Mapped[str | None]
+        reference: Mapped[str | None]
+        reference_type: Mapped[str | None]
+        status: Mapped[str]
+        started_at: Mapped[dt.datetime | None]
+        finished_at: Mapped[dt.datetime | None]
+        parent_id: Mapped[str | None]
+        params: Mapped[dict[str, Any] | None]
+        environment_id: Mapped[str | None]
+        error: Mapped[str | None]
+        details: Mapped[dict[str, Any] | None]
+        host: Mapped[str | None]
+        pid: Mapped[int | None]
+        process_started_at: Mapped[dt.datetime | None]
+        heartbeat_at: Mapped[dt.datetime | None]
+        created_by_id: Mapped[str]
+        created_at: Mapped[dt.datetime]
+
+    _transform = relationship(Transform, viewonly=True)
+    _parent = relationship(
+        "Run", viewonly=True, remote_side=[schema.run.c.id], foreign_keys=[schema.run.c.parent_id]
+    )
+    _created_by = relationship(User, viewonly=True)
+    transform = Related[Transform]("_transform", transform_id="id", transform_version="version")
+    parent = Related["Run"]("_parent", parent_id="id")
+    created_by = Related[User]("_created_by", created_by_id="id")
+
+    def __init__(
+        self,
+        transform: Transform | None = None,
+        *,
+        name: str | None = None,
+        parent: Run | None = None,
+        params: dict[str, Any] | None = None,
+        reference: str | None = None,
+        reference_type: str | None = None,
+        id: str | None = None,
+    ) -> None:
+        """Start a run of this process now; ``ln.track`` does this and records it."""
+        at, owner = schema.now(), this_process()
+        super().__init__(
+            id=id or random_id(RUN_ID_LENGTH),
+            name=name,
+            reference=reference,
+            reference_type=reference_type,
+            status="started",
+            started_at=at,
+            params=params,
+            host=owner.host,
+            pid=os.getpid(),
+            process_started_at=start_time(owner),
+            heartbeat_at=at,
+            created_at=at,
+        )
+        self.transform = transform
+        self.parent = parent
+
+    @property
+    def duration_s(self) -> float | None:
+        """Seconds from start to end; None while it runs."""
+        if self.started_at is None or self.finished_at is None:
+            return None
+        return (self.finished_at - self.started_at).total_seconds()
+
+    @property
+    def inputs(self) -> list[File]:
+        """The files that this run read, by name."""
+        return self._files("input")
+
+    @property
+    def outputs(self) -> list[File]:
+        """The files that this run produced, by name; also those another run had produced before."""
+        return self._files("output")
+
+    @property
+    def children(self) -> list[Run]:
+        """The runs that this run started, oldest first."""
+        return read_all(
+            select(Run).where(Run.parent_id == self.id).order_by(Run.started_at, Run.id)
+        )
+
+    def _files(self, role: str) -> list[File]:
+        from lamindb.records.file import File
+
+        link = schema.run_file
+        return read_all(
+            select(File)
+            .join(link, link.c.file_id == File.id)
+            .where(link.c.run_id == self.id, link.c.role == role)
+            .order_by(File.name, File.id)
+        )

@@ -1,0 +1,1 @@
+"""Plain scripts and notebooks: which one is running, without being asked."""

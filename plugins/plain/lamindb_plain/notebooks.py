@@ -1,0 +1,95 @@
+"""Notebooks: which one this kernel runs, as far as that can be known."""
+
+from __future__ import annotations
+
+import json
+import sys
+import warnings
+from pathlib import Path
+from typing import Any
+
+from lamindb.config import notebook_path
+from lamindb.hooks import Caller, InferredTransform
+from lamindb_plain.code import key_of, source_hash
+
+
+class NotebookUnknownWarning(UserWarning):
+    """The kernel does not know its notebook, so the transform has a made-up name."""
+
+
+def infer(caller: Caller) -> InferredTransform | None:
+    """Describe the notebook whose kernel this is; None outside of a kernel.
+
+    The environment says it (Jupyter, papermill), or VS Code's own variable, or the only notebook of
+    the working directory that holds the cell being executed.
+    """
+    shell = _kernel_shell()
+    if shell is None:
+        return None
+    path = notebook_path() or _from_vscode(shell) or _holding_cell(Path.cwd(), _running_cell(shell))
+    if path is None:
+        folder = Path.cwd()
+        warnings.warn(
+            f"this kernel does not know its notebook: it is recorded as {folder.name!r}, after the "
+            "folder. Name it by the environment variable LAMINDB_NOTEBOOK=path/to/it.ipynb, or "
+            "pass ln.track(transform=ln.Transform('My notebook', type='notebook'))",
+            NotebookUnknownWarning,
+            stacklevel=2,
+        )
+        key = f"{key_of(folder / '.', caller.storage_root)}/*.ipynb"
+        return InferredTransform(folder.name, key, "notebook", new_run=False)
+    cells = read_cells(path) or []
+    return InferredTransform(
+        name=path.name,
+        key=key_of(path, caller.storage_root),
+        type="notebook",
+        source_hash=source_hash("\n\n".join(text for kind, text in cells if kind == "code")),
+        reference=str(path),
+        title=_title(cells),
+        new_run=False,
+    )
+
+
+def read_cells(path: Path) -> list[tuple[str, str]] | None:
+    """Return (type, source) of each cell; None for a file that is no notebook."""
+    try:
+        cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
+        return [(cell["cell_type"], "".join(cell["source"])) for cell in cells]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _kernel_shell() -> Any:
+    ipython = sys.modules.get("IPython")
+    shell = ipython.get_ipython() if ipython is not None else None
+    return shell if hasattr(shell, "kernel") else None
+
+
+def _from_vscode(shell: Any) -> Path | None:
+    name = shell.user_ns.get("__vsc_ipynb_file__")
+    path = Path(name) if isinstance(name, str) else None
+    return path if path is not None and path.is_file() else None
+
+
+def _running_cell(shell: Any) -> str | None:
+    executed = shell.user_ns.get("In")
+    return executed[-1] if isinstance(executed, list) and executed else None
+
+
+def _holding_cell(folder: Path, cell: str | None) -> Path | None:
+    if not cell or not cell.strip():
+        return None
+    holding = [
+        path
+        for path in sorted(folder.glob("*.ipynb"))
+        if any(text.strip() == cell.strip() for _, text in read_cells(path) or [])
+    ]
+    return holding[0] if len(holding) == 1 else None
+
+
+def _title(cells: list[tuple[str, str]]) -> str | None:
+    for kind, text in cells:
+        for line in text.splitlines() if kind == "markdown" else ():
+            if line.startswith("# "):
+                return line.removeprefix("# ").strip()
+    return None
