@@ -19,7 +19,7 @@ LAYERS: list[set[str]] = [
     {"journal", "liveness"},
     {"instance"},
     {"records"},
-    {"query", "setup", "tracking", "doctor"},
+    {"query", "lineage", "setup", "tracking", "doctor"},
     {"cli"},
     {"__init__", "__main__"},
 ]

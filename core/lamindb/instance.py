@@ -152,10 +152,15 @@ def current() -> Instance:
     if _current is None:
         with _lock:
             if _current is None:
-                opened = Instance(_chosen or config.find_config())
+                opened = Instance(configuration())
                 opened.settle()
                 _current = opened
     return _current
+
+
+def configuration() -> InstanceConfig:
+    """Return which instance would be used, without opening it; raises NoInstanceError."""
+    return _chosen or config.find_config()
 
 
 def is_open() -> bool:

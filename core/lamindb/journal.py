@@ -13,7 +13,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
@@ -263,12 +263,17 @@ def recover(database: Database, locate: Locate) -> int:
         ).all()
     settled = 0
     for row in found:
-        if row.lease_until < time.time() or is_dead(row.owner):
+        if is_abandoned(dict(row._mapping)):
             try:
                 settled += _settle(database, locate, row.id)
             except (LaminError, OSError) as error:
                 logger.warning("operation %s of a dead process stays for now: %s", row.id, error)
     return settled
+
+
+def is_abandoned(row: Mapping[str, Any]) -> bool:
+    """Whether nobody works on an operation any more: its lease ran out, or its owner is dead."""
+    return bool(row["lease_until"] < time.time()) or is_dead(row["owner"])
 
 
 def sweep_incoming(database: Database, storage_id: str, store: Store) -> int:

@@ -14,11 +14,11 @@ from lamindb.processes import is_running
 SILENT_AFTER = dt.timedelta(minutes=30)
 
 
-def close_dead_runs(database: Database) -> int:
-    """Mark as ``aborted`` the runs that never ended and whose process is gone.
+def dead_runs(database: Database) -> list[str]:
+    """Return the ids of runs that never ended and whose process is gone.
 
     On this host a process is looked up by number and start time; of another host, a heartbeat 30
-    minutes old says it. A late end of the run reverses this.
+    minutes old says it.
     """
     here, silent = host(), now() - SILENT_AFTER
     columns = (run.c.id, run.c.pid, run.c.process_started_at, run.c.heartbeat_at, run.c.host)
@@ -32,7 +32,7 @@ def close_dead_runs(database: Database) -> int:
                 ),
             )
         ).all()
-    dead = [
+    return [
         row.id
         for row in candidates
         if (
@@ -41,6 +41,11 @@ def close_dead_runs(database: Database) -> int:
             or not is_running(row.pid, row.process_started_at.timestamp())
         )
     ]
+
+
+def close_dead_runs(database: Database) -> int:
+    """Mark dead runs as ``aborted``; a late end of one reverses this. Returns how many."""
+    dead = dead_runs(database)
     if not dead:
         return 0
     at = now()

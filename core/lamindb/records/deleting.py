@@ -19,7 +19,6 @@ from lamindb.records.file import File
 from lamindb.records.run import Run
 from lamindb.records.storage import Storage
 from lamindb.records.transform import Transform
-from lamindb.records.user import User
 from lamindb.storage.store import VERSIONS
 
 _SHOWN = 5
@@ -202,17 +201,14 @@ def _dependents(connection: Connection, record: Record, doomed: list[Record]) ->
         if record.id == instance.current().default_storage_id:
             return ["the instance, whose default storage it is"]
     else:
+        tables = (file, run, transform, schema.storage)
         queries = [
-            (name, select(table.c.id).where(table.c.created_by_id == record.id))
-            for name, table in (("file", file), ("run", run), ("transform", transform))
-            if isinstance(record, User)
-        ]
-        queries.append(
             (
-                "storage",
-                select(schema.storage.c.id).where(schema.storage.c.created_by_id == record.id),
+                table.name,
+                select(table.c.id).where(table.c.created_by_id == record._primary_key()[0]),
             )
-        )
+            for table in tables
+        ]
     gone = {(type(each).__name__.lower(), each._primary_key()[0]) for each in doomed}
     found = [
         f"{name} {row_id}"

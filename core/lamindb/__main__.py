@@ -1,0 +1,5 @@
+"""``python -m lamindb``: the same as ``lamin``."""
+
+from lamindb.cli import main
+
+main()

@@ -1,0 +1,176 @@
+"""Compares what is recorded with what is there; mends what is safe."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from importlib.metadata import packages_distributions
+from typing import Any, Literal
+
+from sqlalchemy import select, text
+
+from lamindb import instance, journal, liveness
+from lamindb.db import schema
+from lamindb.errors import DataError, LaminError
+from lamindb.instance import Instance, Location
+from lamindb.storage.cache import digest_once
+from lamindb.storage.sources import LocalSource, digest
+from lamindb.storage.store import VERSIONS
+
+DISTRIBUTION = "lamindb-workflows"
+
+Problem = Literal[
+    "import-name",
+    "database",
+    "storage",
+    "interrupted",
+    "dead-run",
+    "object-missing",
+    "object-changed",
+    "object-unrecorded",
+]
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that is not as it should be.
+
+    Attributes: problem: its kind; subject: record id or place; message: what to do about it;
+        mended: whether this look mended it.
+    """
+
+    problem: Problem
+    subject: str
+    message: str
+    mended: bool = False
+
+
+def examine(*, fix: bool = False, hashes: bool = False) -> Iterator[Finding]:
+    """Look at the installation, the database and every storage that can be reached from here.
+
+    Args:
+        fix: also end what dead processes have left. Objects and records are never removed.
+        hashes: read every object and compare its hash; else sizes only.
+    Raises: NoInstanceError; DatabaseError.
+    """
+    yield from _other_distributions()
+    # not the instance in use: opening that one would mend what is to be reported
+    here = Instance(instance.configuration())
+    yield from _database(here)
+    interrupted = list(_interrupted(here))
+    if fix and interrupted:
+        here.settle()
+    left = {finding.subject for finding in _interrupted(here)} if fix else set()
+    for finding in interrupted:
+        yield replace(finding, mended=fix and finding.subject not in left)
+    for location in here.managed_locations():
+        yield from _storage(here, location, hashes)
+
+
+def _other_distributions() -> Iterator[Finding]:
+    for name in sorted(set(packages_distributions().get("lamindb", [])) - {DISTRIBUTION}):
+        yield Finding(
+            "import-name",
+            name,
+            f"the distribution {name} also owns the import name 'lamindb', so which of the two is "
+            f"imported is chance: pip uninstall {name}, or use another environment, then "
+            f"pip install --force-reinstall {DISTRIBUTION}",
+        )
+
+
+def _database(here: Instance) -> Iterator[Finding]:
+    if not here.database.is_sqlite:
+        return
+    with here.database.read() as connection:
+        answers = connection.execute(text("PRAGMA integrity_check(5)")).scalars().all()
+    for answer in answers:
+        if answer != "ok":
+            yield Finding("database", str(here.config.sqlite_path), f"{answer}: put back a backup")
+
+
+def _interrupted(here: Instance) -> Iterator[Finding]:
+    for row in journal.pending(here.database):
+        if journal.is_abandoned(row):
+            yield Finding(
+                "interrupted",
+                row["id"],
+                f"an interrupted {row['kind']} of process {row['owner']['pid']}: "
+                "'lamin doctor --fix', or any use of the instance, undoes or ends it",
+            )
+    for run_id in liveness.dead_runs(here.database):
+        yield Finding(
+            "dead-run",
+            run_id,
+            "its process is gone, but it never ended: 'lamin doctor --fix', or any use of the "
+            "instance, marks it as aborted",
+        )
+
+
+def _storage(here: Instance, location: Location, hashes: bool) -> Iterator[Finding]:
+    store = location.store
+    try:
+        store.check(location.id)
+        present = set(store.keys())
+    except (LaminError, OSError) as error:
+        yield Finding("storage", location.id, str(error))
+        return
+    table = schema.file
+    with here.database.read() as connection:
+        rows = connection.execute(
+            select(
+                table.c.id,
+                table.c.name,
+                table.c.key,
+                table.c.suffix,
+                table.c.size,
+                table.c.hash,
+                table.c.hash_type,
+                table.c.is_latest,
+            ).where(table.c.storage_id == location.id)
+        ).all()
+    recorded = {row.key or f"{row.id}{row.suffix}" for row in rows if row.is_latest}
+    for row in rows:
+        yield from _object(location, row, hashes)
+    for key in sorted(present - recorded):
+        if not any(str(folder) in recorded for folder in _folders(key)):
+            yield Finding(
+                "object-unrecorded",
+                store.uri(key),
+                "no record knows this object: register it with ln.add(ln.File(path)), or remove it",
+            )
+
+
+def _folders(key: str) -> Iterator[str]:
+    while "/" in key:
+        key = key.rpartition("/")[0]
+        yield key
+
+
+def _object(location: Location, row: Any, hashes: bool) -> Iterator[Finding]:
+    store = location.store
+    aside = f"{VERSIONS}/{row.id}{row.suffix}"
+    key = (row.key or f"{row.id}{row.suffix}") if row.is_latest else aside
+    try:
+        source = store.source(key)
+        if hashes:
+            found = digest_once(source) if isinstance(source, LocalSource) else digest(source)
+            changed = row.hash is not None and found.hash != row.hash
+        else:
+            changed = sum(entry.size for entry in source.entries()) != row.size
+    except DataError:
+        # an older version that was overwritten in place has no object, and its record says so
+        if row.is_latest:
+            yield Finding(
+                "object-missing",
+                row.id,
+                f"the object of {row.name} is gone from {store.uri(key)}: put it back, or delete "
+                "the record with ln.delete",
+            )
+        return
+    if changed:
+        yield Finding(
+            "object-changed",
+            row.id,
+            f"{store.uri(key)} is not what {row.name} recorded: put the old content back, or "
+            "register the new with ln.add(ln.File(path))",
+        )
