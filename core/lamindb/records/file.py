@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import logging
 import os
+import sys
 import tempfile
 import weakref
 from dataclasses import dataclass
@@ -380,7 +381,9 @@ def _source_of(data: Any, key: str | None, name: str | None, format: str | None)
 
 
 def _is_frame(data: Any) -> bool:
-    return type(data).__module__.startswith("pandas.") and type(data).__name__ == "DataFrame"
+    # without importing pandas: who has a DataFrame has imported it
+    pandas = sys.modules.get("pandas")
+    return pandas is not None and isinstance(data, pandas.DataFrame)
 
 
 def _place(source: Source, key: str | None) -> tuple[Location, str | None, bool]:
