@@ -19,6 +19,11 @@ ROOT = Path(__file__).resolve().parent
 VENV = ROOT / ".venv"
 PYTHON = VENV / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
 STAMP = VENV / "installed.sha256"
+# what `test --full` also runs with: name → arguments of `uv pip install`
+MATRIX = {
+    "lowest": ["--resolution", "lowest-direct"],
+    "older": ["sqlalchemy<2.1", "pandas<3"],
+}
 
 
 def main() -> int:
@@ -57,9 +62,16 @@ def demo() -> int:
 
 
 def test(arguments: list[str], *, full: bool) -> int:
-    if full:
-        return run("-m", "pytest", *arguments, LAMINDB_TEST_FULL="1")
-    return run("-m", "pytest", "-m", "not full", *arguments)
+    if not full:
+        return run("-m", "pytest", "-m", "not full", *arguments)
+    codes = [run("-m", "pytest", *arguments, LAMINDB_TEST_FULL="1")]
+    for name, wanted in MATRIX.items():
+        python = install_with(name, wanted)
+        print(f"\ndev.py: the tests with the {name} versions of what we need", flush=True)
+        # style is of the source, not of what it runs with
+        skipped = ["-m", "not full", "--ignore", "tests/test_style.py"]
+        codes.append(run("-m", "pytest", *skipped, *arguments, python=python))
+    return next((code for code in codes if code), 0)
 
 
 def lint() -> int:
@@ -85,6 +97,16 @@ def install() -> None:
     STAMP.write_text(wanted)
 
 
+def install_with(name: str, wanted: list[str]) -> Path:
+    """Make an environment of other versions, with uv: pip cannot ask for the lowest."""
+    quietly(PYTHON, "-m", "pip", "install", "--no-input", "uv")
+    folder = VENV / "matrix" / name
+    python = folder / PYTHON.relative_to(VENV)
+    quietly(PYTHON, "-m", "uv", "venv", "--clear", "--python", PYTHON, folder)
+    quietly(PYTHON, "-m", "uv", "pip", "install", "--python", python, "-e", ".[test]", *wanted)
+    return python
+
+
 def quietly(*command: str | Path) -> None:
     done = subprocess.run(
         command,
@@ -100,9 +122,14 @@ def quietly(*command: str | Path) -> None:
         sys.exit(done.returncode)
 
 
-def run(*arguments: str | Path, folder: str | Path = ROOT, **environment: str) -> int:
-    """Run the venv's Python and return its exit code."""
-    process = subprocess.Popen([PYTHON, *arguments], cwd=folder, env=os.environ | environment)
+def run(
+    *arguments: str | Path,
+    folder: str | Path = ROOT,
+    python: Path = PYTHON,
+    **environment: str,
+) -> int:
+    """Run the venv's Python, or another, and return its exit code."""
+    process = subprocess.Popen([python, *arguments], cwd=folder, env=os.environ | environment)
     while True:
         try:
             return process.wait()
