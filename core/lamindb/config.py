@@ -1,21 +1,25 @@
 """The only reader of the environment and of configuration files.
 
-Which instance, in this order: the one loaded in this process, ``LAMINDB_INSTANCE`` (a name, a
-storage folder or a project folder) or ``LAMINDB_STORAGE`` (with ``LAMINDB_DB``), the nearest
-``.lamindb/instance.toml`` from the working directory upward, the user's current instance.
+Which instance, in this order: the one loaded in this process; ``LAMINDB_INSTANCE`` (a name, a
+storage folder or a project folder); ``LAMINDB_STORAGE``, with ``LAMINDB_DB`` where it is not the
+database that the storage knows; the nearest ``.lamindb/instance.toml`` from the working directory
+upward; the user's current instance.
 """
 
 from __future__ import annotations
 
 import getpass
+import itertools
 import os
 import re
 import socket
 import subprocess
 import tomllib
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 import platformdirs
 
@@ -24,7 +28,7 @@ from lamindb.errors import CredentialsError, NoInstanceError, SetupError
 FOLDER = ".lamindb"
 FILE = "instance.toml"
 CURRENT = "current"
-NAME_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+NAME_PATTERN = re.compile(r"[^\W_][\w.-]{0,63}")
 
 _TRUE = ("1", "true", "yes", "on")
 
@@ -37,6 +41,7 @@ class Settings:
         record_inputs: whether reading a File inside a tracked run makes it that run's input;
             ``LAMINDB_RECORD_INPUTS=0`` turns it off.
         strict: whether a failing plugin raises instead of being logged; ``LAMINDB_STRICT=1``.
+        tracebacks: whether ``lamin`` shows where an unexpected error was; ``LAMINDB_TRACEBACK=1``.
         blocked_plugins: entry-point names that are not loaded; ``LAMINDB_BLOCK=a,b``.
         busy_timeout_s: how long to wait for a lock of the database or of a storage key.
         cache_size_bytes: the staging cache is trimmed to this after each download.
@@ -46,6 +51,7 @@ class Settings:
         default_factory=lambda: _environment_flag("LAMINDB_RECORD_INPUTS", True)
     )
     strict: bool = field(default_factory=lambda: _environment_flag("LAMINDB_STRICT", False))
+    tracebacks: bool = field(default_factory=lambda: _environment_flag("LAMINDB_TRACEBACK", False))
     blocked_plugins: frozenset[str] = field(
         default_factory=lambda: frozenset(
             filter(None, os.environ.get("LAMINDB_BLOCK", "").split(","))
@@ -76,6 +82,13 @@ class InstanceConfig:
     db: str
     path: Path | None = None
     password: str | None = field(default=None, repr=False)
+
+    @property
+    def folder(self) -> Path | None:
+        """The folder whose ``.lamindb/instance.toml`` says this; None when another file does."""
+        if self.path is None or self.path.parent.name != FOLDER:
+            return None
+        return self.path.parent.parent
 
     @property
     def is_sqlite(self) -> bool:
@@ -117,12 +130,17 @@ def export_run_id(run_id: str | None) -> None:
         os.environ["LAMINDB_RUN"] = run_id
 
 
+def given_notebook() -> str | None:
+    """What the user says that this kernel runs."""
+    return os.environ.get("LAMINDB_NOTEBOOK") or None
+
+
 def notebook_path() -> Path | None:
     """The notebook that this kernel runs, as far as the environment knows it."""
     for variable in ("LAMINDB_NOTEBOOK", "PAPERMILL_INPUT_PATH", "JPY_SESSION_NAME"):
-        value = os.environ.get(variable)
-        if value and Path(value).suffix == ".ipynb" and Path(value).is_file():
-            return Path(value).resolve()
+        path = Path(os.environ.get(variable, "")).expanduser()
+        if path.suffix == ".ipynb" and path.is_file():
+            return path.resolve()
     return None
 
 
@@ -147,44 +165,86 @@ def find_config() -> InstanceConfig:
 
     Raises: NoInstanceError: nothing says which; the message names the command to run.
     """
-    chosen = os.environ.get("LAMINDB_INSTANCE")
+    chosen, storage, db = (
+        os.environ.get(f"LAMINDB_{name}") for name in ("INSTANCE", "STORAGE", "DB")
+    )
     if chosen:
         return config_named(chosen)
-    storage = os.environ.get("LAMINDB_STORAGE")
     if storage:
-        return config_from_storage(storage, os.environ.get("LAMINDB_DB"))
-    for folder in (Path.cwd(), *Path.cwd().parents):
+        return (None if db else config_of_storage(storage)) or config_from_storage(storage, db)
+    if db:
+        raise SetupError("LAMINDB_DB is set without LAMINDB_STORAGE: set both, or unset it")
+    here = _working_directory()
+    for folder in (here, *here.parents) if here is not None else ():
         if (folder / FOLDER / FILE).is_file():
             return read_config(folder / FOLDER / FILE)
-    current = config_dir() / CURRENT
-    if current.is_file():
-        return config_named(current.read_text(encoding="utf-8").strip())
+    if current := _current_reference():
+        return config_named(current)
     raise NoInstanceError(
-        f"no instance is set up for {Path.cwd()}: run 'lamin init --storage ./mydata' here, "
-        "or 'lamin load NAME' for one that exists"
+        f"no instance is set up for {here or 'this working directory, which was removed'}: run "
+        "'lamin init --storage ./mydata' here, or 'lamin load NAME' for one that exists"
     )
+
+
+def _working_directory() -> Path | None:
+    try:
+        return Path.cwd()
+    except FileNotFoundError:
+        return None
+
+
+def _current_reference() -> str | None:
+    try:
+        return (config_dir() / CURRENT).read_text(encoding="utf-8").strip() or None
+    except (OSError, UnicodeDecodeError):
+        return None
 
 
 def config_named(reference: str) -> InstanceConfig:
     """Return the configuration of an instance by its name, storage folder or project folder.
 
-    Raises: SetupError: there is none; names those known.
+    Raises: SetupError: there is none; names those known. CredentialsError.
     """
-    registered = config_dir() / "instances" / f"{reference}.toml"
-    if NAME_PATTERN.fullmatch(reference) and registered.is_file():
-        return read_config(registered)
-    if "://" not in reference:
+    if NAME_PATTERN.fullmatch(reference) and _registered(reference).is_file():
+        return read_config(_registered(reference))
+    if is_remote(reference):
+        refuse_credentials(reference)
+    else:
         local = Path(reference).expanduser() / FOLDER / FILE
         if local.is_file():
             return read_config(local)
-    for config in known_configs():
+    known = known_configs()
+    for config in known:
         if config.storage.rstrip("/") == reference.rstrip("/"):
             return config
-    names = ", ".join(sorted(config.name for config in known_configs())) or "none yet"
+    names = ", ".join(sorted(config.name for config in known)) or "none yet"
     raise SetupError(
         f"no instance {reference!r}: known are {names}; 'lamin init --storage {reference}' "
         "makes one"
     )
+
+
+def config_of_storage(storage: str | os.PathLike[str]) -> InstanceConfig | None:
+    """Return the instance whose default storage this is, as far as is known here."""
+    root = normalise_root(storage)
+    if is_remote(root):
+        return next((known for known in known_configs() if known.storage == root), None)
+    path = Path(root) / FOLDER / FILE
+    found = read_config(path) if path.is_file() else None
+    return found if found is not None and found.storage == root else None
+
+
+def holder_of_name(config: InstanceConfig) -> InstanceConfig | None:
+    """Return another instance that has this one's name in the user's list, and is still there."""
+    path = _registered(config.name)
+    try:
+        known = read_config(path) if path.is_file() else None
+    except SetupError:
+        return None
+    if known is None or (known.storage, known.db) == (config.storage, config.db):
+        return None
+    is_gone = known.sqlite_path is not None and not known.sqlite_path.exists()
+    return None if is_gone else known
 
 
 def known_configs() -> list[InstanceConfig]:
@@ -199,17 +259,16 @@ def known_configs() -> list[InstanceConfig]:
 
 
 def config_from_storage(
-    storage: str, db: str | None = None, name: str | None = None
+    storage: str | os.PathLike[str], db: str | None = None, name: str | None = None
 ) -> InstanceConfig:
     """Derive a configuration: the database is SQLite inside a local root, else in the data folder.
 
-    Raises: CredentialsError: the storage URL carries a secret; SetupError: the name is unusable.
+    Raises: CredentialsError: a URL carries a secret that cannot be kept apart; SetupError: the name
+        or the database is unusable.
     """
     root = normalise_root(storage)
-    chosen = name or re.sub(r"[^A-Za-z0-9._-]+", "-", root.rstrip("/").rsplit("/", 1)[-1]).strip(
-        "-."
-    )
-    if not NAME_PATTERN.fullmatch(chosen or ""):
+    chosen = next(suggested_names(root)) if name is None else name
+    if not NAME_PATTERN.fullmatch(chosen):
         raise SetupError(
             f"{chosen!r} cannot be an instance's name: use up to 64 of letters, digits, '.', '_' "
             "and '-', starting with a letter or digit; pass it as --name"
@@ -217,26 +276,52 @@ def config_from_storage(
     if db is None:
         folder = data_dir() / chosen if is_remote(root) else Path(root) / FOLDER
         db = f"sqlite:///{folder / 'lamindb.sqlite'}"
-    db, password = _split_password(_absolute_sqlite(db))
+    db, password = _checked_db(db, Path())
     return InstanceConfig(chosen, root, db, password=password)
+
+
+def suggested_names(root: str) -> Iterator[str]:
+    """Yield names for an instance: ``mydata``, ``study-mydata``, ``study-mydata-2``, ….
+
+    Args: root: of its storage, here ``…/study/mydata``.
+    """
+    parts = re.split(r"[/\\]+", root.partition("://")[2] or root)
+    usable = [
+        usable for part in parts if (usable := re.sub(r"[^\w.-]+", "-", part).strip("-._")[:60])
+    ]
+    name = usable[-1] if usable else "data"
+    yield name
+    if len(usable) > 1:
+        name = f"{usable[-2]}-{name}"[:60]
+        yield name
+    for number in itertools.count(2):
+        yield f"{name}-{number}"
 
 
 def normalise_root(storage: str | os.PathLike[str]) -> str:
     """Return a storage root as a URL without a trailing slash, or as an absolute path.
 
+    Args: storage: a path or URL, as text, Path or UPath.
+
     Raises: CredentialsError: the URL carries a user name, a password or a query.
     """
-    text = os.fspath(storage)
-    if text.startswith("file://"):
-        text = text.removeprefix("file://")
+    text = _as_text(storage).removeprefix("file://")
     if not is_remote(text):
         if not text.strip() or "\0" in text:
             raise SetupError(
-                f"{text!r} is no storage root: give a folder or a URL like s3://bucket"
+                f"{storage!r} is no storage root: give a folder or a URL like s3://bucket"
             )
         return str(Path(text).expanduser().resolve())
     refuse_credentials(text)
     return text.rstrip("/") if not text.endswith("://") else text
+
+
+def _as_text(location: object) -> str:
+    if getattr(location, "protocol", ""):
+        return str(location)  # a UPath with a URL: not all of them are os.PathLike
+    if isinstance(location, str | os.PathLike):
+        return os.fsdecode(location)
+    return ""
 
 
 def is_remote(root: str) -> bool:
@@ -247,7 +332,8 @@ def refuse_credentials(url: str) -> None:
     """Raise CredentialsError if a storage URL carries credentials; the message hides them."""
     scheme, _, rest = url.partition("://")
     authority = rest.split("/", 1)[0]
-    if "@" in authority or "?" in rest:
+    # a question mark may be part of an object's name; options are name=value
+    if "@" in authority or re.search(r"\?[^/?]*=", rest):
         shown = (
             f"{scheme}://…@{authority.rsplit('@', 1)[-1]}"
             if "@" in authority
@@ -261,22 +347,36 @@ def refuse_credentials(url: str) -> None:
 
 
 def read_config(path: Path) -> InstanceConfig:
-    """Read one ``instance.toml``; relative paths in it are relative to the folder it serves."""
+    """Read one ``instance.toml``; relative paths in it are relative to the folder it serves.
+
+    Raises: SetupError: says what is wrong with it and what to do.
+    """
     try:
-        values = tomllib.loads(path.read_text(encoding="utf-8"))
-        name, storage, db = values["name"], values["storage"], values["db"]
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, KeyError) as error:
+        values = _read_values(path)
+        base = path.parent.parent
+        storage = values["storage"]
+        if not is_remote(storage):
+            storage = str(base / Path(storage).expanduser())
+        storage = normalise_root(storage)
+        db, password = _checked_db(values["db"], base)
+    # ValueError: no TOML, not UTF-8, a NUL in a path, or a URL that carries credentials
+    except (OSError, ValueError, SetupError) as error:
         raise SetupError(
-            f"the instance file {path} cannot be used ({type(error).__name__}: {error}): mend it, "
-            "or remove it and run 'lamin init' again"
+            f"the instance file {path} cannot be used ({error}): mend it, or remove it and run "
+            "'lamin init' again"
         ) from error
-    base = path.parent.parent
-    if not is_remote(storage):
-        storage = str((base / storage).resolve())
-    if db.startswith("sqlite:///"):
-        db = f"sqlite:///{(base / db.removeprefix('sqlite:///')).resolve()}"
-    password = values.get("password") or _registered_password(name, db)
-    return InstanceConfig(name, storage, db, path, password)
+    password = password or values.get("password") or _registered_password(values["name"], db)
+    return InstanceConfig(values["name"], storage, db, path, password)
+
+
+def _read_values(path: Path) -> dict[str, str]:
+    values = tomllib.loads(path.read_text(encoding="utf-8"))
+    for name in ("name", "storage", "db"):
+        if not isinstance(values.get(name), str):
+            raise SetupError(f"its {name} is missing, or no text")
+    if not NAME_PATTERN.fullmatch(values["name"]):
+        raise SetupError(f"{values['name']!r} cannot be an instance's name")
+    return values
 
 
 def write_project_config(config: InstanceConfig, folder: Path) -> Path:
@@ -295,51 +395,95 @@ def write_project_config(config: InstanceConfig, folder: Path) -> Path:
 
 
 def register_config(config: InstanceConfig) -> None:
-    """Remember an instance for this user and make it the current one."""
-    values = {"name": config.name, "storage": config.storage, "db": config.db}
-    if config.password:
-        values["password"] = config.password
-    path = config_dir() / "instances" / f"{config.name}.toml"
-    _write_toml(path, values, mode=0o600)
-    _write_text(config_dir() / CURRENT, config.name + "\n")
+    """Remember an instance for this user and make it the current one.
+
+    A copy of an instance leaves the name to the one that has it, and is remembered by its folder.
+    """
+    if holder_of_name(config) is None:
+        values = {"name": config.name, "storage": config.storage, "db": config.db}
+        if config.password:
+            values["password"] = config.password
+        _write_toml(_registered(config.name), values, mode=0o600)
+        reference = config.name
+    else:
+        reference = str(config.folder or config.storage)
+    _write_text(config_dir() / CURRENT, reference + "\n")
 
 
 def forget_current() -> None:
     """Make no instance the user's current one."""
-    (config_dir() / CURRENT).unlink(missing_ok=True)
+    _remove(config_dir() / CURRENT)
 
 
 def forget_config(config: InstanceConfig) -> None:
     """Remove an instance from this user's list."""
-    current = config_dir() / CURRENT
-    if current.is_file() and current.read_text(encoding="utf-8").strip() == config.name:
-        current.unlink()
-    (config_dir() / "instances" / f"{config.name}.toml").unlink(missing_ok=True)
+    if _current_reference() == config.name:
+        forget_current()
+    _remove(_registered(config.name))
+
+
+def _registered(name: str) -> Path:
+    return config_dir() / "instances" / f"{name}.toml"
 
 
 def _registered_password(name: str, db: str) -> str | None:
-    path = config_dir() / "instances" / f"{name}.toml"
-    if db.startswith("sqlite") or not path.is_file():
+    if db.startswith("sqlite"):
         return None
-    values = tomllib.loads(path.read_text(encoding="utf-8"))
-    return values.get("password") if values.get("db") == db else None
+    try:
+        values = _read_values(_registered(name))
+    except (OSError, ValueError, SetupError):
+        return None
+    return values.get("password") if values["db"] == db else None
 
 
-def _split_password(db: str) -> tuple[str, str | None]:
-    match = re.match(r"([^:]+://[^:/@]+):(.*)@([^@]*)$", db)
-    return (f"{match[1]}@{match[3]}", match[2]) if match else (db, None)
-
-
-def _absolute_sqlite(db: str) -> str:
-    if not db.startswith("sqlite"):
-        return db
-    location = db.split("///", 1)[1] if "///" in db else ""
-    if not location or location.startswith(":memory:"):
+def _checked_db(db: str, base: Path) -> tuple[str, str | None]:
+    """Return a database's URL as it is kept, and its password."""
+    scheme, _, rest = db.partition("://")
+    dialect, _, driver = scheme.partition("+")
+    if dialect == "sqlite":
+        return _absolute_sqlite(rest, base), None
+    if not rest or dialect not in ("postgresql", "postgres"):
         raise SetupError(
-            f"{db!r} names no database file, and an instance outlives its process: "
+            "an instance's records are kept in SQLite or PostgreSQL: give a URL like "
+            "sqlite:///path/to/file.sqlite or postgresql://user@host/name"
+        )
+    rest, password = _split_password(rest)
+    return f"postgresql+{driver or 'psycopg'}://{rest}", password
+
+
+def _split_password(rest: str) -> tuple[str, str | None]:
+    """Take the password out of what follows ``://``; raise if one may be left that is not seen."""
+    location, mark, query = rest.partition("?")
+    options = [option for option in query.split("&") if option]
+    names = [option.partition("=")[0] for option in options]
+    if "@" in query or "sslpassword" in names:
+        raise CredentialsError(
+            "the database's URL has a secret that cannot be kept apart: write '?' and '@' in a "
+            "password as %3F and %40, and keep the password of a key in the environment "
+            "(PGSSLPASSWORD) or in ~/.pgpass"
+        )
+    password = None
+    if "@" in location:
+        who, _, where = location.rpartition("@")
+        user, _, password = who.partition(":")
+        location = f"{user}@{where}" if user else where
+    for name, option in zip(names, options, strict=True):
+        if name == "password":
+            password = option.partition("=")[2]
+    query = "&".join(
+        option for name, option in zip(names, options, strict=True) if name != "password"
+    )
+    return location + (mark + query if query else ""), unquote(password) if password else None
+
+
+def _absolute_sqlite(rest: str, base: Path) -> str:
+    location = rest.removeprefix("/")
+    if location == rest or not location or location.startswith(":memory:"):
+        raise SetupError(
+            f"'sqlite://{rest}' names no database file, and an instance outlives its process: "
             "give sqlite:///path/to/file.sqlite"
         )
-    return f"sqlite:///{Path(location).expanduser().resolve()}"
+    return f"sqlite:///{(base / Path(location).expanduser()).resolve()}"
 
 
 def _relative(path: Path, base: Path) -> str:
@@ -362,6 +506,11 @@ def _write_text(path: Path, text: str, mode: int = 0o644) -> None:
     with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
         stream.write(text)
     beside.replace(path)
+
+
+def _remove(path: Path) -> None:
+    if path.exists():
+        path.unlink()
 
 
 def _git_value(name: str) -> str | None:

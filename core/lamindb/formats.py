@@ -110,17 +110,21 @@ def _write_feather(frame: Any, path: Path) -> None:
     frame.to_feather(path)
 
 
-def _write_csv(frame: Any, path: Path) -> None:
+def _write_csv(frame: Any, path: Path, separator: str = ",") -> None:
     # a default index is no data: what is read back then has the columns that went in
-    frame.to_csv(path, index=not _has_default_index(frame))
+    index = not _has_default_index(frame)
+    # gzip would note the time, and the same frame have another hash a second later
+    compression = {"method": "gzip", "mtime": 1} if path.suffix.lower() == ".gz" else None
+    frame.to_csv(path, sep=separator, index=index, compression=compression)
 
 
 def _write_tsv(frame: Any, path: Path) -> None:
-    frame.to_csv(path, sep="\t", index=not _has_default_index(frame))
+    _write_csv(frame, path, "\t")
 
 
 def _write_json(frame: Any, path: Path) -> None:
-    frame.to_json(path, orient="records")
+    kept = frame if _has_default_index(frame) else frame.reset_index()
+    kept.to_json(path, orient="records")
 
 
 def _has_default_index(frame: Any) -> bool:

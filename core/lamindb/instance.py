@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import os
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,9 +15,11 @@ from lamindb import config, journal, liveness
 from lamindb.config import InstanceConfig
 from lamindb.db import migrate, schema
 from lamindb.db.database import Database
-from lamindb.errors import StorageMissingError
+from lamindb.errors import LaminError, StorageMissingError
 from lamindb.identifiers import STORAGE_ID_LENGTH, USER_ID_LENGTH, random_id
 from lamindb.storage.store import Store
+
+logger = logging.getLogger("lamindb")
 
 _lock = threading.RLock()
 _current: Instance | None = None
@@ -81,12 +85,19 @@ class Instance:
         self._locations = None
 
     def settle(self) -> None:
-        """Undo or finish what dead processes have left, and close their runs."""
-        journal.recover(self.database, lambda storage_id: self.location(storage_id).store)
-        default = self.default_location
-        if default.store.is_local and default.store.read_marker() == default.id:
-            journal.sweep_incoming(self.database, default.id, default.store)
-        liveness.close_dead_runs(self.database)
+        """Undo or finish what dead processes have left, and close their runs.
+
+        What cannot be done now is logged and left to the next opening: an instance that may not be
+        written can still be read.
+        """
+        try:
+            journal.recover(self.database, lambda storage_id: self.location(storage_id).store)
+            default = self.default_location
+            if default.store.is_local and default.store.read_marker() == default.id:
+                journal.sweep_incoming(self.database, default.id, default.store)
+            liveness.close_dead_runs(self.database)
+        except (LaminError, OSError) as error:
+            logger.warning("what dead processes have left stays for now: %s", error)
 
     def _read_locations(self) -> dict[str, Location]:
         table = schema.storage
@@ -186,6 +197,15 @@ def reset() -> None:
         _chosen = None
 
 
+def _renew_lock() -> None:
+    global _lock
+    _lock = threading.RLock()  # a thread that held it is not in the forked child
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_renew_lock)
+
+
 # what a higher layer does before an instance is forgotten
 _on_reset: list[Callable[[], None]] = []
 
@@ -216,7 +236,13 @@ def register_user(database: Database) -> str:
 
 
 def register_storage(
-    connection: Connection, root: str, user_id: str, *, managed: bool, storage_id: str | None = None
+    connection: Connection,
+    root: str,
+    user_id: str,
+    *,
+    managed: bool,
+    storage_id: str | None = None,
+    region: str | None = None,
 ) -> str:
     """Return the id of the storage at a root, adding its row and marker when it is new."""
     store, table = Store(root), schema.storage
@@ -232,7 +258,13 @@ def register_storage(
         return new  # the same folder, seen from another host or path
     connection.execute(
         insert(table).values(
-            id=new, root=root, host=host, type=store.type, managed=managed, created_by_id=user_id
+            id=new,
+            root=root,
+            host=host,
+            type=store.type,
+            region=region,
+            managed=managed,
+            created_by_id=user_id,
         )
     )
     if store.is_local and managed and marker is None:

@@ -3,9 +3,9 @@
 An operation first commits an *intent*: a journal row that says which objects it will write or move,
 and claims on the keys concerned, so that no other process touches them. Then it works on the
 objects. At last one transaction writes the rows and ends the intent. So an intent that is still
-there has no rows: whoever finds its owner dead undoes what was done to the objects. What may only
-go after the rows are written (the old object of a replaced file) stays in the journal as a
-*cleanup* until it is done.
+there has no rows: whoever finds its owner dead takes it over as an *undo* of what was done to the
+objects. What may only go after the rows are written (the old object of a replaced file) stays in
+the journal as a *cleanup* until it is done. No transaction stays open while objects are worked on.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-from sqlalchemy import Connection, delete, insert, select, update
+from sqlalchemy import ColumnElement, Connection, delete, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
 from lamindb.config import settings
@@ -34,9 +34,11 @@ logger = logging.getLogger("lamindb.journal")
 
 LEASE_S = 120.0
 _RETRY_S = 0.02
+# the operations that this process is working on
+_active: set[str] = set()
 
 Locate = Callable[[str], Store]
-Kind = Literal["add", "delete", "cleanup"]
+Kind = Literal["add", "delete", "undo", "cleanup"]
 
 
 @dataclass(frozen=True)
@@ -64,13 +66,15 @@ class Step:
 class Operation:
     """One intent of this process, from claim to end."""
 
-    def __init__(self, database: Database, locate: Locate) -> None:
-        self.id = random_id(20)
+    def __init__(self, database: Database, locate: Locate, operation_id: str | None = None) -> None:
+        self.id = operation_id or random_id(20)
         self.database = database
         self.locate = locate
         self.steps: list[Step] = []
         self.leftovers: list[tuple[str, str]] = []
-        self.taken_over = False
+        self.kind: Kind = "add"
+        self.lease_until = 0.0
+        self.ended = False
 
     def incoming(self, number: int, kind: str = "new") -> str:
         """Return a key of this operation's own in the instance's folder of a storage."""
@@ -82,13 +86,31 @@ class Operation:
         with self.database.begin() as connection:
             self._write_plan(connection)
 
-    def _write_plan(self, connection: Connection) -> None:
-        changed = connection.execute(
+    def confirm(self) -> None:
+        """Make sure, right before an object is moved, that nobody has taken this operation over.
+
+        A computer that slept, or a process that was stopped, may come back after its lease.
+
+        Raises: LeaseLostError.
+        """
+        while time.time() > self.lease_until:
+            self.renew()
+
+    def renew(self) -> None:
+        """Extend the lease; raises LeaseLostError."""
+        lease_until = time.time() + LEASE_S
+        with self.database.begin() as connection:
+            self._update(connection, lease_until=lease_until)
+        self.lease_until = lease_until
+
+    def become(self, kind: Kind, connection: Connection) -> None:
+        """Take over, or begin another part of, an operation whose row this transaction has seen."""
+        self.kind, self.lease_until = kind, time.time() + LEASE_S
+        connection.execute(
             update(journal)
             .where(journal.c.id == self.id)
-            .values(plan=[asdict(step) for step in self.steps])
+            .values(kind=kind, owner=this_process().as_json(), lease_until=self.lease_until)
         )
-        self._check_lease(changed.rowcount)
 
     def end(self, connection: Connection, leftovers: Sequence[tuple[str, str]] = ()) -> None:
         """End the intent within the transaction that writes the rows.
@@ -98,22 +120,37 @@ class Operation:
         """
         self.leftovers = list(leftovers)
         if not self.leftovers:
-            ended = connection.execute(delete(journal).where(journal.c.id == self.id))
+            self._check(connection.execute(delete(journal).where(*self.is_held())).rowcount)
         else:
             plan = [{"storage_id": storage_id, "final": key} for storage_id, key in leftovers]
-            ended = connection.execute(
-                update(journal).where(journal.c.id == self.id).values(kind="cleanup", plan=plan)
-            )
-            connection.execute(delete(claim).where(claim.c.journal_id == self.id))
-        self._check_lease(ended.rowcount)
+            self._update(connection, kind="cleanup", plan=plan)
+            if all(key.startswith(f"{INCOMING}/{self.id}-") for _, key in leftovers):
+                # of anything else, the key must not be used again before it is removed
+                connection.execute(delete(claim).where(claim.c.journal_id == self.id))
+        self.ended = True
 
-    def _check_lease(self, rowcount: int) -> None:
+    def is_held(self) -> tuple[ColumnElement[bool], ...]:
+        """The condition under which its row is still this operation's own."""
+        return journal.c.id == self.id, journal.c.kind == self.kind
+
+    def _write_plan(self, connection: Connection) -> None:
+        self._update(connection, plan=[asdict(step) for step in self.steps])
+
+    def _update(self, connection: Connection, **values: Any) -> None:
+        self._check(
+            connection.execute(update(journal).where(*self.is_held()).values(**values)).rowcount
+        )
+
+    def _check(self, rowcount: int) -> None:
         if rowcount == 0:
-            self.taken_over = True
-            raise LeaseLostError(
-                f"this process was silent for more than {LEASE_S:g} s, and another one undid what "
-                "it had begun: nothing was recorded; do it again"
-            )
+            raise _lost()
+
+
+def _lost() -> LeaseLostError:
+    return LeaseLostError(
+        f"this process was silent for more than {LEASE_S:g} s, and another one undid what it had "
+        "begun: nothing was recorded; do it again"
+    )
 
 
 @contextmanager
@@ -129,38 +166,45 @@ def operation(
     Args:
         keys: (storage id, key) pairs that no other operation may touch meanwhile.
         plan: called within the claiming transaction, where the rows of those keys stand still.
-    Raises: BusyError: another live process holds one of the keys for ``busy_timeout_s``.
+    Raises: BusyError: another live process holds one of the keys for ``busy_timeout_s``;
+        LeaseLostError: another process took this one for dead and undid its work.
     """
     work = Operation(database, locate)
-    _claim(work, kind, sorted(set(keys)), plan)
-    lease = _Lease(database, work.id)
+    work.kind = kind
+    _active.add(work.id)
     try:
-        yield work
-    except BaseException:
-        _undo_own(work)
-        raise
-    finally:
+        _claim(work, sorted(set(keys)), plan)
+        lease = _Lease(work)
+        try:
+            yield work
+        except BaseException as error:
+            lease.stop()
+            if not _undo_own(work) and isinstance(error, LaminError):
+                raise _lost() from error
+            raise
         lease.stop()
-    _clean_own(work)
+        _clean_own(work)
+    finally:
+        _active.discard(work.id)
 
 
 def _claim(
     work: Operation,
-    kind: Kind,
     keys: Sequence[tuple[str, str]],
     plan: Callable[[Operation, Connection], list[Step]],
 ) -> None:
     deadline = time.monotonic() + settings.busy_timeout_s
     while True:
+        work.lease_until = time.time() + LEASE_S
         try:
             with work.database.begin() as connection:
                 connection.execute(
                     insert(journal).values(
                         id=work.id,
-                        kind=kind,
+                        kind=work.kind,
                         plan=[],
                         owner=this_process().as_json(),
-                        lease_until=time.time() + LEASE_S,
+                        lease_until=work.lease_until,
                     )
                 )
                 if keys:
@@ -190,9 +234,8 @@ def _claim(
 class _Lease:
     """Renews an operation's lease while this process works on it, from a thread of its own."""
 
-    def __init__(self, database: Database, operation_id: str) -> None:
-        self._database = database
-        self._id = operation_id
+    def __init__(self, work: Operation) -> None:
+        self._work = work
         self._stopped = threading.Event()
         # most operations end before the first beat: a timer thread costs nothing until then
         self._thread: threading.Timer | None = None
@@ -207,14 +250,11 @@ class _Lease:
         if self._stopped.is_set():
             return
         try:
-            with self._database.begin() as connection:
-                connection.execute(
-                    update(journal)
-                    .where(journal.c.id == self._id)
-                    .values(lease_until=time.time() + LEASE_S)
-                )
+            self._work.renew()
+        except LeaseLostError:
+            return  # the operation itself finds out when it goes on
         except DatabaseError as error:
-            logger.warning("the lease of operation %s was not renewed: %s", self._id, error)
+            logger.warning("the lease of operation %s was not renewed: %s", self._work.id, error)
         if not self._stopped.is_set():
             self._schedule()
 
@@ -224,14 +264,16 @@ class _Lease:
             self._thread.cancel()
 
 
-def _undo_own(work: Operation) -> None:
-    if work.taken_over:
-        # the rows of others may have come since: only what is provably ours goes
-        for step in work.steps:
-            _remove_if_ours(work.locate(step.storage_id), step)
-        return
+def _undo_own(work: Operation) -> bool:
+    """Undo what this process has begun; False if another process had taken it over."""
     try:
-        _settle(work.database, work.locate, work.id)
+        if _settle(work, _is_own) or work.ended:
+            return True
+        if not _is_there(work):
+            # its taker cannot have undone what was done since. The rows of others may have come:
+            # only what is provably ours goes
+            for step in work.steps:
+                _remove_if_ours(work.locate(step.storage_id), step)
     except (LaminError, OSError) as error:
         logger.warning(
             "operation %s could not be undone yet (%s): the next opening of the instance, or "
@@ -239,40 +281,58 @@ def _undo_own(work: Operation) -> None:
             work.id,
             error,
         )
+        return True
+    return False
 
 
 def _clean_own(work: Operation) -> None:
-    for step in work.steps:
-        if step.incoming is not None:
-            work.locate(step.storage_id).remove(step.incoming)
-    if work.leftovers:
-        try:
-            _settle(work.database, work.locate, work.id)
-        except (LaminError, OSError) as error:
-            logger.warning("objects no longer needed stay for now: %s", error)
+    try:
+        for step in work.steps:
+            if step.incoming is not None:
+                work.locate(step.storage_id).remove(step.incoming)
+        if work.leftovers:
+            _settle(work, _is_own)
+    except (LaminError, OSError) as error:
+        logger.warning("objects no longer needed stay for now: %s", error)
+
+
+def _is_own(row: Mapping[str, Any]) -> bool:
+    return bool(row["owner"] == this_process().as_json())
+
+
+def _is_there(work: Operation) -> bool:
+    with work.database.read() as connection:
+        found = connection.execute(select(journal.c.id).where(journal.c.id == work.id))
+        return found.scalar() is not None
 
 
 def recover(database: Database, locate: Locate) -> int:
     """Undo or finish what processes that died have begun; returns how many operations.
 
-    An operation is taken over when its owner is provably dead, or its lease has run out.
+    An operation is taken over when its owner is provably dead, or its lease has run out. One whose
+    storage cannot be reached is logged and stays.
+
+    Raises: DatabaseError.
     """
-    with database.read() as connection:
-        found = connection.execute(
-            select(journal.c.id, journal.c.owner, journal.c.lease_until)
-        ).all()
     settled = 0
-    for row in found:
-        if is_abandoned(dict(row._mapping)):
+    for row in pending(database):
+        if is_abandoned(row):
             try:
-                settled += _settle(database, locate, row.id)
+                settled += _settle(Operation(database, locate, row["id"]), is_abandoned)
+            except DatabaseError:
+                raise  # the next one would fail too, after waiting as long
             except (LaminError, OSError) as error:
-                logger.warning("operation %s of a dead process stays for now: %s", row.id, error)
+                logger.warning("operation %s of a dead process stays for now: %s", row["id"], error)
     return settled
 
 
 def is_abandoned(row: Mapping[str, Any]) -> bool:
-    """Whether nobody works on an operation any more: its lease ran out, or its owner is dead."""
+    """Whether nobody works on an operation any more: its lease ran out, or its owner is dead.
+
+    Of this process's own, it is known; one that could not be undone when it failed is left over.
+    """
+    if _is_own(row):
+        return row["id"] not in _active
     return bool(row["lease_until"] < time.time()) or is_dead(row["owner"])
 
 
@@ -293,25 +353,43 @@ def sweep_incoming(database: Database, storage_id: str, store: Store) -> int:
     return len(ended)
 
 
-def _settle(database: Database, locate: Locate, operation_id: str) -> bool:
-    """Undo an intent, or finish a cleanup, and end it; False if somebody else did."""
-    with database.begin() as connection:
-        row = connection.execute(
-            select(journal.c.kind, journal.c.plan)
-            .where(journal.c.id == operation_id)
-            .with_for_update(skip_locked=True)
-        ).one_or_none()
-        if row is None:
+def _settle(work: Operation, may: Callable[[Mapping[str, Any]], bool]) -> bool:
+    """Take an operation over and undo it, or finish its cleanup; False if it is not there, or not
+    to be had.
+
+    The objects are worked on between two short transactions: a large directory takes its time.
+    """
+    with work.database.begin() as connection:
+        found = connection.execute(select(journal).where(journal.c.id == work.id).with_for_update())
+        row = found.mappings().one_or_none()
+        if row is None or not may(dict(row)):
             return False
-        for step in (Step(**values) for values in row.plan):
-            store = locate(step.storage_id)
+        work.become("cleanup" if row["kind"] == "cleanup" else "undo", connection)
+        _active.add(work.id)
+    lease = _Lease(work)
+    try:
+        for step in (Step(**values) for values in row["plan"]):
+            store = work.locate(step.storage_id)
             store.check(step.storage_id)
-            if row.kind == "cleanup":
+            if row["kind"] == "cleanup":
                 store.remove(step.final)
             else:
                 undo(store, step)
-        connection.execute(delete(journal).where(journal.c.id == operation_id))
+        with work.database.begin() as connection:
+            connection.execute(delete(journal).where(*work.is_held()))
+    except BaseException:
+        _abandon(work)
+        raise
+    finally:
+        lease.stop()
+        _active.discard(work.id)
     return True
+
+
+def _abandon(work: Operation) -> None:
+    """Let whoever comes first try again, without waiting for the lease to run out."""
+    with suppress(LaminError), work.database.begin() as connection:
+        connection.execute(update(journal).where(*work.is_held()).values(lease_until=0.0))
 
 
 def undo(store: Store, step: Step) -> None:
@@ -323,8 +401,11 @@ def undo(store: Store, step: Step) -> None:
     ):
         store.remove(step.back)
         store.move(step.final, step.back)
-    if step.aside is None:
+    if step.aside is None and (store.is_local or step.new_hash is None):
         _remove_if_ours(store, step)
+    elif step.aside is None:
+        # what was free when it was claimed holds ours, perhaps in part: half a directory
+        store.remove(step.final)
     elif store.exists(step.aside):
         if not store.is_local and _holds(store, step.final, step.aside_hash):
             store.remove(step.aside)  # the copy aside had not come to its end
@@ -341,7 +422,10 @@ def _remove_if_ours(store: Store, step: Step) -> None:
             store.remove(step.final)
         store.remove(step.incoming)
     elif step.new_hash is not None and _has_hash(store, step.final, step.new_hash):
-        store.remove(step.final)
+        if step.incoming is not None:
+            # goes as a whole: of half a directory nobody could tell any more whose it is
+            store.move(step.final, step.incoming)
+        store.remove(step.incoming or step.final)
 
 
 def _holds(store: Store, key: str, expected: str | None) -> bool:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import datetime as dt
+from collections import defaultdict
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from sqlalchemy import Connection, Table, select
@@ -10,6 +13,8 @@ from sqlalchemy import Connection, Table, select
 from lamindb import instance
 from lamindb.db import schema
 from lamindb.db.schema import run_file
+
+_EARLIEST = dt.datetime.min.replace(tzinfo=dt.UTC)
 
 
 @dataclass(frozen=True)
@@ -33,20 +38,53 @@ class Graph:
 
     def producers(self, file_id: str) -> list[str]:
         """The runs that wrote a file: the one its record names first, then by start."""
-        first = self.files[file_id]["run_id"]
-        writers = {
-            link.run_id for link in self.links if link.file_id == file_id and link.role == "output"
-        }
-        return sorted(
-            writers, key=lambda run_id: (run_id != first, self.runs[run_id]["started_at"], run_id)
-        )
+        return self._producers.get(file_id, [])
 
     def inputs(self, run_id: str) -> list[str]:
         """The files that a run read, by key or name."""
-        read = {
-            link.file_id for link in self.links if link.run_id == run_id and link.role == "input"
+        return self._inputs.get(run_id, [])
+
+    def runs_upstream(self, file_id: str) -> set[str]:
+        """The runs in a file's past, its own among them."""
+        found: set[str] = set()
+        left = [file_id]
+        while left:
+            for run_id in self.producers(left.pop()):
+                if run_id not in found:
+                    found.add(run_id)
+                    left += self.inputs(run_id)
+        return found
+
+    @cached_property
+    def _producers(self) -> dict[str, list[str]]:
+        def order(file_id: str, run_id: str) -> tuple[bool, bool, dt.datetime, str]:
+            started = self.runs[run_id]["started_at"]  # None while only the end is known
+            is_first = run_id == self.files[file_id]["run_id"]
+            return not is_first, started is None, started or _EARLIEST, run_id
+
+        return {
+            file_id: sorted(writers, key=lambda run_id: order(file_id, run_id))
+            for file_id, writers in self._linked("output", "file_id", "run_id").items()
         }
-        return sorted(read, key=lambda file_id: (label(self.files[file_id]), file_id))
+
+    @cached_property
+    def _inputs(self) -> dict[str, list[str]]:
+        return {
+            run_id: sorted(read, key=lambda file_id: (label(self.files[file_id]), file_id))
+            for run_id, read in self._linked("input", "run_id", "file_id").items()
+        }
+
+    def _linked(self, role: str, one: str, other: str) -> dict[str, set[str]]:
+        found: dict[str, set[str]] = defaultdict(set)
+        for link in self.links:
+            if link.role == role:
+                found[getattr(link, one)].add(getattr(link, other))
+        return found
+
+    def name_of(self, run_id: str) -> str:
+        """What a person calls a run: its transform's name, else its own, else its id."""
+        made = self.transform_of(run_id)
+        return str(made["name"] if made else self.runs[run_id]["name"] or run_id)
 
     def transform_of(self, run_id: str) -> dict[str, Any] | None:
         run = self.runs[run_id]

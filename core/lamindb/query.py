@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from sqlalchemy import ColumnElement, Select, Table, func
 from sqlalchemy import select as sqlalchemy_select
 from sqlalchemy.exc import MultipleResultsFound, NoResultFound
-from sqlalchemy.orm import InstrumentedAttribute
+from sqlalchemy.orm import QueryableAttribute
 
 from lamindb import instance
 from lamindb.db import schema
@@ -54,7 +54,8 @@ class Query(Generic[R]):
         return self._with(joined)
 
     def order_by(self, *columns: Any) -> Query[R]:
-        return self._with(self._statement.order_by(*columns))
+        """Order by these, in place of the order before: that of creation, or one given earlier."""
+        return self._with(self._statement.order_by(None).order_by(*columns))
 
     def limit(self, count: int) -> Query[R]:
         return self._with(self._statement.limit(count))
@@ -82,7 +83,8 @@ class Query(Generic[R]):
 
     def one_or_none(self) -> R | None:
         """Return the only record, or None; raises MultipleResultsFound like :meth:`one`."""
-        found = self.limit(2).all()
+        # not by limit(2), which would undo a limit that was given
+        found = list(self._read(lambda result: result.fetchmany(2)))
         if len(found) > 1:
             raise MultipleResultsFound(
                 f"{self.count()} records match {self._described()}: narrow it down, or take "
@@ -143,14 +145,15 @@ def select(*entities: Any, all_versions: bool = False, **fields: Any) -> Query[A
 
     Args:
         entities: record classes, or their columns.
-        all_versions: of Files, older versions too, not only the latest of each key.
+        all_versions: of Files, older versions too, not only the latest of each key; so does the
+            field ``is_latest``.
         fields: equality with fields or relations (``run=run``) of the first class, ANDed.
     Raises: FieldUnknownError: lists near names.
     """
     if not entities:
         raise RecordError("select what? Give a record class: ln.select(ln.File)")
     for entity in entities:
-        if not is_mapped(entity) and not isinstance(entity, InstrumentedAttribute):
+        if not is_mapped(entity) and not isinstance(entity, QueryableAttribute):
             raise RecordError(f"{entity!r} is no record class: take ln.File, ln.Run, …")
     statement = sqlalchemy_select(*entities)
     first = entities[0]
@@ -158,7 +161,8 @@ def select(*entities: Any, all_versions: bool = False, **fields: Any) -> Query[A
         raise RecordError("fields go with a record class: ln.select(ln.File, name='x')")
     for name, value in fields.items():
         statement = statement.where(field_of(first, name) == value)
-    if not all_versions and File in entities:
+    of_files = any(getattr(entity, "class_", entity) is File for entity in entities)
+    if of_files and not all_versions and "is_latest" not in fields:
         statement = statement.where(File.is_latest.is_(True))
     if is_mapped(first) and "created_at" in columns_of(first):
         statement = statement.order_by(*_default_order(first))

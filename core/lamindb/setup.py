@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import logging
 import sys
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, TypeVar, cast
 
 from lamindb import config, instance
 from lamindb.config import FOLDER, InstanceConfig
 from lamindb.db import migrate
 from lamindb.db.database import Database
-from lamindb.errors import DatabaseError, SetupError
+from lamindb.errors import DatabaseError, LaminError, SetupError
 from lamindb.storage.store import Store
 
 if TYPE_CHECKING:
@@ -19,13 +22,18 @@ if TYPE_CHECKING:
 
 __all__ = ["close", "delete", "info", "init", "load", "settings"]
 
+logger = logging.getLogger("lamindb")
+
+T = TypeVar("T")
+
 
 def init(storage: str | Path, name: str | None = None, db: str | None = None) -> InstanceConfig:
     """Make an instance, or load the one that is there, and use it in this process.
 
     Args:
         storage: folder or URL of the default storage; made if it is missing.
-        name: default: the last part of the storage root.
+        name: default: the last part of the storage root, with the folder above it or a number where
+            another instance of this user has that name.
         db: SQLAlchemy URL; default: a SQLite file inside a local root, else in the user's data
             folder.
     Returns: its configuration; ``.db`` says where the database is.
@@ -33,17 +41,18 @@ def init(storage: str | Path, name: str | None = None, db: str | None = None) ->
         DatabaseError.
     """
     root = config.normalise_root(storage)
-    existing = _existing(root)
-    wanted = config.config_from_storage(root, db, name or (existing.name if existing else None))
-    if existing is not None and db is None:
+    existing = config.config_of_storage(root)
+    if existing is not None:
+        _refuse_other(existing, root, name, db)
         wanted = existing
-    _refuse_taken_name(wanted)
+    elif name is not None:
+        wanted = config.config_from_storage(root, db, name)
+        _refuse_taken_name(wanted)
+    else:
+        wanted = _named_by_itself(root, db)
     store = Store(wanted.storage)
-    if existing is not None and name not in (None, existing.name):
-        raise SetupError(
-            f"{root} belongs to the instance {existing.name!r}: load that with 'lamin load "
-            f"{existing.name}', or choose another storage"
-        )
+    if store.is_local and Path(root).exists() and not Path(root).is_dir():
+        raise SetupError(f"the storage root {root} is a file: give a folder, new or existing")
     store.create_root()
     database = Database(wanted)
     try:
@@ -54,24 +63,21 @@ def init(storage: str | Path, name: str | None = None, db: str | None = None) ->
             instance.register_storage(connection, wanted.storage, user_id, managed=True)
     finally:
         database.dispose()
-    if store.is_local:
-        config.write_project_config(wanted, Path(store.root))
-    if not (store.is_local and Path(store.root) == Path.cwd()):
-        config.write_project_config(wanted, Path.cwd())
-    config.register_config(wanted)
-    instance.use(wanted)
-    return wanted
+    made = _remember(wanted, store)
+    instance.use(made)
+    return made
 
 
 def load(reference: str | Path) -> InstanceConfig:
     """Use an instance by its name, its storage root or its project folder, from now on.
 
-    Raises: SetupError: there is none; DatabaseError: it cannot be opened.
+    Raises: SetupError: there is none; DatabaseError: it cannot be opened, and what was used before
+        stays in use.
     """
     found = config.config_named(str(reference))
+    instance.Instance(found).database.dispose()
     instance.use(found)
-    instance.current()
-    config.register_config(found)
+    _attempt(lambda: config.register_config(found), found)
     return found
 
 
@@ -96,12 +102,17 @@ def delete(reference: str | None = None, *, force: bool = False) -> None:
     if path is not None:
         for file in (path, Path(f"{path}-wal"), Path(f"{path}-shm")):
             file.unlink(missing_ok=True)
+        if path.parent.parent == config.data_dir() and not any(path.parent.iterdir()):
+            path.parent.rmdir()
     else:
         migrate.drop(database)
         database.dispose()
-    for folder in (Path(found.storage), Path.cwd()):
+    folders = {Path.cwd(), found.folder or Path.cwd()}
+    if not config.is_remote(found.storage):
+        folders |= {Path(found.storage), Path(found.storage).parent}
+    for folder in folders:
         _forget_folder(folder, found)
-    config.forget_config(found)
+    _attempt(lambda: config.forget_config(found), found)
 
 
 @dataclass(frozen=True)
@@ -123,18 +134,10 @@ def info() -> Info:
 
     Raises: NoInstanceError; DatabaseError.
     """
-    from sqlalchemy import func, select
-
     from lamindb._version import __version__
-    from lamindb.db import schema
 
     here = instance.current()
-    tables = (schema.file, schema.transform, schema.run, schema.storage, schema.user)
-    with here.database.read() as connection:
-        counts = {
-            table.name: connection.execute(select(func.count()).select_from(table)).scalar_one()
-            for table in tables
-        }
+    counts = _counts(here.database)
     path = here.config.sqlite_path
     return Info(
         here.name,
@@ -146,6 +149,24 @@ def info() -> Info:
         counts,
         path.stat().st_size if path is not None else None,
     )
+
+
+def _counts(database: Database) -> dict[str, int]:
+    from sqlalchemy import func, select
+
+    from lamindb.db import schema
+
+    tables = (schema.file, schema.transform, schema.run, schema.storage, schema.user)
+    with database.read() as connection:
+        return {
+            table.name: connection.execute(select(func.count()).select_from(table)).scalar_one()
+            for table in tables
+        }
+
+
+def in_words(counts: dict[str, int]) -> str:
+    """Return ``2 files, 1 run``."""
+    return ", ".join(f"{count} {name}{'' if count == 1 else 's'}" for name, count in counts.items())
 
 
 class StorageSettings:
@@ -205,33 +226,91 @@ class SetupSettings:
 settings = SetupSettings()
 
 
-def _existing(root: str) -> InstanceConfig | None:
-    """Return the instance whose default storage a root is."""
-    if not config.is_remote(root):
-        path = Path(root) / FOLDER / config.FILE
-        if not path.is_file():
-            return None
-        found = config.read_config(path)
-        return found if found.storage == root else None
-    return next((known for known in config.known_configs() if known.storage == root), None)
+def _refuse_other(existing: InstanceConfig, root: str, name: str | None, db: str | None) -> None:
+    """Raise SetupError where an existing instance is asked for under another name or database."""
+    if name not in (None, existing.name):
+        raise SetupError(
+            f"{root} belongs to the instance {existing.name!r}: load that with 'lamin load "
+            f"{root}', or choose another storage"
+        )
+    if db is not None and config.config_from_storage(root, db, existing.name).db != existing.db:
+        raise SetupError(
+            f"the instance {existing.name!r} of {root} has its records in {existing.db}: leave out "
+            "--db to load it, or choose another storage"
+        )
 
 
 def _refuse_taken_name(wanted: InstanceConfig) -> None:
-    for known in config.known_configs():
-        if known.name == wanted.name and (known.storage, known.db) != (wanted.storage, wanted.db):
-            if known.sqlite_path is not None and not known.sqlite_path.exists():
-                return  # it is gone: the name is free
-            raise SetupError(
-                f"an instance named {known.name!r} exists with storage {known.storage}: pass "
-                "another name, as in 'lamin init --name NAME'"
-            )
+    holder = config.holder_of_name(wanted)
+    if holder is not None:
+        raise SetupError(
+            f"an instance named {holder.name!r} exists with storage {holder.storage}: pass "
+            "another name, as in 'lamin init --name NAME', or none"
+        )
+
+
+def _named_by_itself(root: str, db: str | None) -> InstanceConfig:
+    """Return a configuration with the first suggested name that is free."""
+    for name in config.suggested_names(root):
+        wanted = config.config_from_storage(root, db, name)
+        is_free = config.holder_of_name(wanted) is None
+        if is_free and (db is not None or not config.is_remote(root) or _may_hold(wanted)):
+            return wanted
+    raise AssertionError("names do not run out")
+
+
+def _may_hold(wanted: InstanceConfig) -> bool:
+    """Whether the database in the user's data folder is new, or that of this very storage.
+
+    It outlives the user's list of instances, where it could be looked up.
+    """
+    from sqlalchemy import select
+
+    from lamindb.db import schema
+
+    if wanted.sqlite_path is None or not wanted.sqlite_path.exists():
+        return True
+    database = Database(wanted)
+    try:
+        with database.read() as connection:
+            roots = connection.execute(select(schema.storage.c.root)).scalars().all()
+    except DatabaseError:
+        return False
+    finally:
+        database.dispose()
+    return wanted.storage in roots
+
+
+def _remember(wanted: InstanceConfig, store: Store) -> InstanceConfig:
+    """Note an instance in its storage, in this folder and for this user, where that is allowed."""
+    folders = [Path.cwd()]
+    if store.is_local and Path(store.root) != Path.cwd():
+        folders.insert(0, Path(store.root))
+    made = wanted
+    for folder in folders:
+        path = _attempt(partial(config.write_project_config, wanted, folder), wanted)
+        made = made if path is None else replace(made, path=path)
+    _attempt(lambda: config.register_config(made), made)
+    return made
+
+
+def _attempt(act: Callable[[], T], found: InstanceConfig) -> T | None:
+    try:
+        return act()
+    except OSError as error:
+        logger.warning(
+            "the settings of instance %r could not be written (%s): where no folder leads to it, "
+            "name it by the environment variable LAMINDB_INSTANCE=%s",
+            found.name,
+            error,
+            found.storage,
+        )
+        return None
 
 
 def _in_use() -> InstanceConfig:
-    try:
-        return instance.current().config
-    except DatabaseError:
-        return config.find_config()  # a damaged instance can be deleted too
+    # without opening it: a damaged instance can be deleted too
+    return instance.current().config if instance.is_open() else instance.configuration()
 
 
 def _ask(found: InstanceConfig) -> None:
@@ -240,16 +319,28 @@ def _ask(found: InstanceConfig) -> None:
             f"deleting the records of {found.name!r} has to be confirmed: pass --force, or "
             "force=True, where nobody can be asked"
         )
-    answer = input(f"Delete all records of the instance {found.name!r}? Type its name: ").strip()
+    database = Database(found)
+    try:
+        records = in_words(_counts(database))
+    except DatabaseError:
+        records = "which cannot be read"
+    finally:
+        database.dispose()
+    answer = input(
+        f"Delete all records of the instance {found.name!r}: {records}?\n"
+        f"The data in {found.storage} stays. Type the instance's name: "
+    ).strip()
     if answer != found.name:
         raise SetupError("cancelled: nothing was deleted")
 
 
 def _forget_folder(folder: Path, found: InstanceConfig) -> None:
     path = folder / FOLDER / config.FILE
-    if not config.is_remote(str(folder)) and path.is_file():
-        there: Any = config.read_config(path)
-        if there.name == found.name and there.storage == found.storage:
-            path.unlink()
-            if not any(path.parent.iterdir()):
-                path.parent.rmdir()
+    try:
+        there = config.read_config(path) if path.is_file() else None
+    except LaminError:
+        return  # damaged, or another's
+    if there is not None and (there.name, there.storage) == (found.name, found.storage):
+        path.unlink()
+        if not any(path.parent.iterdir()):
+            path.parent.rmdir()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import atexit
-import json
+import builtins
 import logging
 import os
 import signal
@@ -11,31 +11,32 @@ import sys
 import threading
 from collections.abc import Callable
 from functools import wraps
+from opcode import opname
 from pathlib import Path
-from types import FrameType, TracebackType
+from types import FrameType
 from typing import Any, NoReturn
 
-from sqlalchemy import func, select, update
+from sqlalchemy import select, update
 
 from lamindb import instance
 from lamindb.config import settings
 from lamindb.db import schema
 from lamindb.db.database import serialise
-from lamindb.errors import LaminError, RecordError, TransformUnknownError
+from lamindb.errors import LaminError, TransformUnknownError
 from lamindb.hooks import Caller, InferredTransform, manager
 from lamindb.instance import Instance
 from lamindb.records import active
 from lamindb.records.active import context as context
 from lamindb.records.adding import write_row
-from lamindb.records.run import Run, Status
+from lamindb.records.run import Run, Status, require_json
 from lamindb.records.transform import DEFAULT_VERSION, Transform
 
 logger = logging.getLogger("lamindb")
 
 # runs of this process that have not ended, by id: what the end of the process must close
 _open: dict[str, Run] = {}
-_sessions: dict[str, Run] = {}
 _lock = threading.RLock()
+_LONGEST_ERROR = 2000
 
 
 def track(
@@ -46,9 +47,15 @@ def track(
 ) -> Run:
     """Start a run of a transform, and make it what files added from now on come from.
 
+    It ends with :func:`finish`, with the next ``track`` in the same place, or with the process:
+    ``completed``; ``failed`` after an exception or ``sys.exit`` of another code than 0;
+    ``cancelled`` by SIGINT or SIGTERM; ``aborted``, found later, when the process could not say.
+    Of ``raise SystemExit(3)`` the interpreter tells nobody: such a run counts as completed.
+
     Args:
         transform: looked up by id, or by name and type, and added if it is new; None infers the
-            script or notebook that calls.
+            script or notebook that calls. Inside the run of an engine, None adopts that run, and a
+            transform becomes a child of it.
         new_run: whether a new Run starts though this session already has one of the transform;
             default: notebooks one a kernel session, everything else each call.
         params: JSON-able parameters of the run.
@@ -58,27 +65,31 @@ def track(
         RecordError: params that are not JSON.
     """
     here = instance.current()
-    _check_params(params)
-    engine_run = manager.first("ln_current_run")
-    if engine_run is not None and transform is None:
-        adopted = context.run
-        if adopted is not None:
-            return adopted
-    inferred = None if transform is not None else _infer(here)
-    reuse = inferred is not None and not inferred.new_run if new_run is None else not new_run
+    _ = here.user_id  # a new user is registered now: within a transaction it would wait for it
+    require_json(params)
+    engine_run = active.engine_run()
     with _lock:
-        found = _resolve(here, transform, inferred)
-        if reuse and (session := _sessions.get(found.id)) is not None and session.id in _open:
+        if engine_run is not None and transform is None:
+            _end_former()
+            return engine_run
+        inferred = None if transform is not None else _infer(here)
+        if new_run is None and inferred is not None:
+            new_run = inferred.new_run
+        session = _open_run("key", inferred.key) if inferred is not None else None
+        if session is None or new_run:
+            found = _resolve(here, transform, inferred)
+            session = _open_run("id", found.id)
+            if new_run is None:
+                new_run = found.type != "notebook"
+        if session is not None and not new_run:
             active.enter(session)
             return session
-        former = active.tracked_in_place()
-        if former is not None and former.id in _open:
-            _end(former, "completed")
+        _end_former()
         run = Run(found, name=found.name, parent=context.run, params=params)
         with here.database.begin() as connection:
             row = write_row(connection, here, run)
         run._set_values(row)
-        _open[run.id] = _sessions[found.id] = run
+        _open[run.id] = run
         active.enter(run)
         _watch_process()
     return run
@@ -87,29 +98,32 @@ def track(
 def finish() -> None:
     """End the run that this context tracks, as ``completed``; does nothing when there is none."""
     run = active.tracked_here()
-    if run is not None and run.id in _open:
+    # a forked child knows its parent's run, which is not its own to end
+    if run is not None and run.id in _open and run.pid == os.getpid():
         _end(run, "completed")
 
 
-def _check_params(params: dict[str, Any] | None) -> None:
-    if params is None:
-        return
-    try:
-        json.dumps(params, allow_nan=False)
-    except (TypeError, ValueError) as error:
-        raise RecordError(
-            f"params cannot be kept as JSON ({error}): give numbers, strings, lists and dicts, and "
-            "str(path) for paths"
-        ) from error
+def _open_run(field: str, value: str) -> Run | None:
+    """The latest run of this process whose transform has that key or id."""
+    for run in reversed(list(_open.values())):
+        if run.pid == os.getpid() and getattr(run.transform, field) == value:
+            return run
+    return None
+
+
+def _end_former() -> None:
+    former = active.tracked_in_place()
+    if former is not None and former.id in _open:
+        _end(former, "completed")
 
 
 # --- which transform ----------------------------------------------------------------------------
 
 
 def _infer(here: Instance) -> InferredTransform:
-    store = here.default_location.store
-    root = Path(store.root) if store.is_local else None
-    found = manager.first("ln_transform", caller=Caller(_calling_frame(), root))
+    storage = here.default_location
+    root = Path(storage.store.root) if storage.store.is_local else None
+    found = manager.first("ln_transform", caller=Caller(_calling_frame(), root, storage.id))
     if not isinstance(found, InferredTransform):
         raise TransformUnknownError(
             "this is no script or notebook that a plugin knows: say what is running, as in "
@@ -200,10 +214,8 @@ def _version_of(
             return dict(row), transform
     if versions:
         transform.id = versions[0]["id"]
-        count = connection.execute(
-            select(func.count()).select_from(table).where(table.c.key == inferred.key)
-        ).scalar_one()
-        transform.version = str(max(count, int(DEFAULT_VERSION) + 1))
+        numbers = [int(row["version"]) for row in versions if row["version"].isdecimal()]
+        transform.version = str(max(numbers, default=int(DEFAULT_VERSION)) + 1)
     return None, transform
 
 
@@ -240,93 +252,148 @@ def _forget_runs() -> None:
     if _open:
         _end_all("completed")
     _open.clear()
-    _sessions.clear()
 
 
-class _Ending:
-    """How the process is about to end, as far as is known."""
+# --- how the process ends -----------------------------------------------------------------------
 
-    status: Status = "completed"
-    error: str | None = None
-
-
+_SIGNALS = ("SIGTERM", "SIGHUP")
 _watching_pid: int | None = None
+# the main thread's first frame, and what it last gave to sys.exit
+_outermost: FrameType | None = None
+_exit_status: object = None
 
 
 def _watch_process() -> None:
-    """Have the end of this process close its runs; once a process."""
-    global _watching_pid
+    """Have the end of this process close its runs."""
+    global _watching_pid, _outermost
+    if threading.current_thread() is threading.main_thread():
+        for number in _signals():
+            if signal.getsignal(number) is signal.SIG_DFL:
+                signal.signal(number, _on_signal)
     if _watching_pid == os.getpid():
         return
-    first = _watching_pid is None
+    if _watching_pid is None:
+        # forked children inherit these
+        _outermost = _outermost_frame()
+        atexit.register(_at_exit)
+        _note_exits()
+        if hasattr(os, "register_at_fork"):
+            os.register_at_fork(after_in_child=_after_fork)
     _watching_pid = os.getpid()
-    if not first:
-        return  # a forked child has inherited what is set up below
-    atexit.register(_at_exit)
-    sys.excepthook = _noting_exceptions(sys.excepthook)
-    sys.exit = _noting_exits(sys.exit)
-    if threading.current_thread() is threading.main_thread():
-        for name in ("SIGTERM", "SIGHUP"):
-            number = getattr(signal, name, None)
-            if number is not None and signal.getsignal(number) is signal.SIG_DFL:
-                signal.signal(number, _on_signal)
+    multiprocessing = sys.modules.get("multiprocessing")
+    if multiprocessing is not None and multiprocessing.parent_process() is not None:
+        # such a child ends without atexit, and its exceptions are caught before they are shown
+        from multiprocessing.util import Finalize
+
+        Finalize(None, _at_child_end, exitpriority=-100)
+
+
+def _signals() -> list[signal.Signals]:
+    return [getattr(signal, name) for name in _SIGNALS if hasattr(signal, name)]
+
+
+def _after_fork() -> None:
+    global _lock
+    _lock = threading.RLock()  # another thread of the parent may have held it
+    for number in _signals():
+        if signal.getsignal(number) is _on_signal:
+            signal.signal(number, signal.SIG_DFL)
 
 
 def _at_exit() -> None:
-    _end_all(_Ending.status, _Ending.error)
+    _end_all(*_meaning(_uncaught()))
 
 
-def _noting_exceptions(
-    former: Callable[..., Any],
-) -> Callable[[type[BaseException], BaseException, TracebackType | None], None]:
-    def note(
-        kind: type[BaseException], error: BaseException, traceback: TracebackType | None
-    ) -> None:
-        if issubclass(kind, KeyboardInterrupt):
-            _Ending.status, _Ending.error = "cancelled", "KeyboardInterrupt"
-        else:
-            _Ending.status, _Ending.error = "failed", describe(error)
-        former(kind, error, traceback)
+def _at_child_end() -> None:
+    _end_all(*_meaning(sys.exc_info()[1]))
 
-    return note
+
+def _outermost_frame() -> FrameType | None:
+    frame = sys._current_frames().get(threading.main_thread().ident or 0)
+    while frame is not None and frame.f_back is not None:
+        frame = frame.f_back
+    return frame
+
+
+def _uncaught() -> BaseException | None:
+    """Return what ended the main thread; None when it came to its last line.
+
+    The interpreter gives ``atexit`` no hint of it, but its first frame has stopped at a return or
+    elsewhere. An exception that was shown, by whichever hook, is in ``sys.last_value``.
+    """
+    frame = _outermost
+    if frame is None or opname[frame.f_code.co_code[frame.f_lasti]].startswith("RETURN"):
+        return None
+    shown: BaseException | None = getattr(sys, "last_value", None)
+    trace = shown.__traceback__ if shown is not None else None
+    # one that a debugger has caught did not get as far as the first frame
+    if trace is not None and trace.tb_frame is frame:
+        return shown
+    return SystemExit(_exit_status)
+
+
+def _meaning(error: BaseException | None) -> tuple[Status, str | None]:
+    if isinstance(error, KeyboardInterrupt):
+        return "cancelled", "KeyboardInterrupt"
+    if error is not None and not isinstance(error, SystemExit):
+        return "failed", describe(error)
+    code = error.code if error is not None else None
+    if code is None or code == 0:
+        return "completed", None
+    return "failed", f"exit code {int(code)}" if isinstance(code, int) else f"exit code 1: {code}"
 
 
 def describe(error: BaseException) -> str:
     """Return an exception as one line: its type and message."""
-    text = str(error).strip()
-    return f"{type(error).__name__}: {text}" if text else type(error).__name__
+    try:
+        text = " ".join(str(error).split())
+    except Exception:  # an exception's own code may raise anything
+        text = "<its message cannot be shown>"
+    line = f"{type(error).__name__}: {text}" if text else type(error).__name__
+    # no database keeps these
+    line = line.replace("\0", r"\x00").encode(errors="backslashreplace").decode()
+    return line if len(line) <= _LONGEST_ERROR else f"{line[: _LONGEST_ERROR - 1]}…"
 
 
-def _noting_exits(former: Callable[..., Any]) -> Callable[..., Any]:
-    """Wrap ``sys.exit`` so that a non-zero code is known at exit.
+def _note_exits() -> None:
+    """Remember what the main thread gives to ``sys.exit``, or to ``exit`` and ``quit``."""
+    sys_exit = sys.exit
 
-    The interpreter gives ``atexit`` no hint of it. The exception tells it itself: it is let go only
-    after the last Python frame when nobody caught it. ``raise SystemExit(3)`` stays unseen, which
-    is what ``lamin run`` is for.
-    """
-
-    class ExitNoted(SystemExit):
-        def __del__(self) -> None:
-            if sys._getframe().f_back is None and self.code not in (None, 0):
-                shown = self.code if isinstance(self.code, int) else 1
-                _Ending.status, _Ending.error = "failed", f"exit code {shown}"
-
-    ExitNoted.__name__ = ExitNoted.__qualname__ = "SystemExit"
-    ExitNoted.__module__ = "builtins"
-
-    @wraps(former)
+    @wraps(sys_exit)
     def exit(status: Any = None, /) -> NoReturn:
-        raise ExitNoted(status)
+        _note_status(status)
+        sys_exit(status)
 
-    return exit
+    sys.exit = exit
+    quitter: Any = type(getattr(builtins, "exit", None))
+    if quitter.__module__ == "_sitebuiltins":
+        quitter.__call__ = _noting(quitter.__call__)
+
+
+def _noting(former: Callable[[Any, Any], None]) -> Callable[..., None]:
+    @wraps(former)
+    def call(self: Any, code: Any = None) -> None:
+        _note_status(code)
+        former(self, code)
+
+    return call
+
+
+def _note_status(status: object) -> None:
+    global _exit_status
+    if threading.current_thread() is threading.main_thread():
+        _exit_status = status
 
 
 def _on_signal(number: int, frame: FrameType | None) -> None:
     # the signal may have come in the middle of a transaction of this very thread, whose lock would
     # be waited for in vain: then the run is found aborted on the next look
     waited, settings.busy_timeout_s = settings.busy_timeout_s, 1.0
-    instance.current().database.dispose(close=False)
-    _end_all("cancelled", signal.Signals(number).name)
-    settings.busy_timeout_s = waited
-    signal.signal(number, signal.SIG_DFL)
-    os.kill(os.getpid(), number)  # the exit status names the signal, as it does without us
+    try:
+        if _open:
+            instance.current().database.dispose(close=False)
+            _end_all("cancelled", signal.Signals(number).name)
+    finally:
+        settings.busy_timeout_s = waited
+        signal.signal(number, signal.SIG_DFL)
+        os.kill(os.getpid(), number)  # the exit status names the signal, as it does without us

@@ -5,6 +5,11 @@ The short help of each command stands here, so that ``lamin --help`` imports non
 
 from __future__ import annotations
 
+import errno
+import io
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib import import_module
 from typing import Any
 
@@ -51,17 +56,59 @@ class LazyGroup(click.Group):
                 + [(name, each.get_short_help_str()) for name, each in self.commands.items()]
             )
 
+    def main(self, *args: Any, **kwargs: Any) -> Any:
+        for stream in (sys.stdout, sys.stderr):
+            if isinstance(stream, io.TextIOWrapper):
+                stream.reconfigure(errors="backslashreplace")
+        return super().main(*args, **kwargs)
+
     def invoke(self, ctx: click.Context) -> Any:
-        try:
+        with _in_one_line():
             return super().invoke(ctx)
-        except LaminError as error:
-            raise click.ClickException(str(error)) from error
 
     def _add_plugin_commands(self) -> None:
-        from lamindb.hooks import manager
+        with _in_one_line():
+            from lamindb.hooks import manager
 
-        if not self.commands:
-            manager.every("ln_cli", group=self)
+            if not self.commands:
+                manager.every("ln_cli", group=self)
+        for name in COMMANDS:
+            self.commands.pop(name, None)  # the names of ours are taken
+
+
+@contextmanager
+def _in_one_line() -> Iterator[None]:
+    """Turn whatever a command raises into one line on stderr, and exit code 1."""
+    try:
+        yield
+    except (click.ClickException, click.exceptions.Exit, click.Abort, EOFError):
+        raise
+    except LaminError as error:
+        raise click.ClickException(_line(error)) from error
+    except OSError as error:
+        if error.errno == errno.EPIPE:
+            raise  # the reader of a pipe has seen enough
+        raise click.ClickException(_line(error)) from error
+    except ImportError as error:
+        raise click.ClickException(
+            f"{_line(error)}: a package that this needs is not installed (lamindb-workflows has "
+            "the extras s3, postgres and notebook)"
+        ) from error
+    except Exception as error:  # a command's, or a plugin's, own fault
+        from lamindb.config import settings
+
+        if settings.tracebacks:
+            raise
+        raise click.ClickException(
+            f"{type(error).__name__}: {_line(error)} (a fault of this program or of a plugin: "
+            "LAMINDB_TRACEBACK=1 shows where it is)"
+        ) from error
+
+
+def _line(error: Exception) -> str:
+    from lamindb.cli.output import printable
+
+    return printable(" ".join(str(error).split()))
 
 
 @click.command(

@@ -6,8 +6,10 @@ from dataclasses import asdict
 
 import click
 
-from lamindb import setup
+from lamindb import config, setup
 from lamindb.cli import output
+from lamindb.config import InstanceConfig
+from lamindb.errors import LaminError
 
 
 @click.command()
@@ -16,19 +18,30 @@ from lamindb.cli import output
 @click.option("--db", help="SQLAlchemy URL. Default: a SQLite file inside the storage.")
 def init(storage: str, name: str | None, db: str | None) -> None:
     """Make an instance, or load the one that is there."""
+    was_there = config.config_of_storage(storage) is not None
     made = setup.init(storage, name=name, db=db)
-    click.echo(f"instance {made.name}")
+    click.echo(f"instance {made.name}{', which was there already' if was_there else ''}")
     click.echo(f"  storage   {made.storage}")
-    click.echo(f"  database  {made.db}")
+    click.echo(f"  database  {_place(made)}")
     click.echo("Used in this folder and below it, and by you wherever no other instance is.")
 
 
 @click.command()
 @click.argument("instance")
 def load(instance: str) -> None:
-    """Use an instance from now on: its name, storage or project folder."""
+    """Use an instance from now on.
+
+    INSTANCE is its name, storage or project folder.
+    """
     found = setup.load(instance)
     click.echo(f"instance {found.name} with storage {found.storage}")
+    try:
+        first = config.find_config()
+    except LaminError:
+        return  # the next command says so
+    if (first.storage, first.db) != (found.storage, found.db):
+        who = first.path if first.folder else "the environment"
+        click.echo(f"Not in this folder: {who} names {first.name!r}, which goes first.")
 
 
 @click.command()
@@ -39,24 +52,23 @@ def info(as_json: bool) -> None:
     if as_json:
         output.print_json(asdict(found))
         return
-    rows = {
-        "instance": found.instance,
-        "storage": found.storage,
-        "database": found.database,
-        "user": found.user,
-        "configured in": found.configured_in or "the environment",
-        "records": ", ".join(f"{count} {name}" for name, count in found.counts.items()),
-        "database size": output.size(found.database_bytes),
-        "version": found.version,
-    }
-    for name, value in rows.items():
-        if value:
-            click.echo(f"{name:<14} {value}")
+    output.print_fields(
+        (
+            ("instance", found.instance),
+            ("storage", found.storage),
+            ("database", _place(setup.settings.instance)),
+            ("user", found.user),
+            ("configured in", found.configured_in or "the environment"),
+            ("records", setup.in_words(found.counts)),
+            ("database size", output.size(found.database_bytes)),
+            ("version", found.version),
+        )
+    )
 
 
 @click.command()
 def close() -> None:
-    """Use no instance from now on, but those of folders."""
+    """Use no instance from now on."""
     setup.close()
     click.echo("No current instance. Folders with an instance of their own still use it.")
 
@@ -68,3 +80,7 @@ def delete(instance: str | None, force: bool) -> None:
     """Delete an instance's records, never its data."""
     setup.delete(instance, force=force)
     click.echo("The records are deleted; the data in the storage is untouched.")
+
+
+def _place(found: InstanceConfig) -> str:
+    return str(found.sqlite_path or found.db)

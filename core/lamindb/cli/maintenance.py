@@ -23,16 +23,24 @@ def doctor(fix: bool, hashes: bool, as_json: bool) -> None:
     findings = list(examine(fix=fix, hashes=hashes))
     if as_json:
         output.print_json([asdict(finding) for finding in findings])
-    elif not findings:
-        click.echo("Everything is as recorded.")
     else:
         for finding in findings:
             click.echo(
-                f"{'mended ' if finding.mended else ''}{finding.problem} "
+                f"{'mended  ' if finding.mended else ''}{finding.problem}  "
                 f"{output.printable(finding.subject)}\n    {output.printable(finding.message)}"
             )
+        click.echo(_summary(len(findings), sum(finding.mended for finding in findings)))
     if any(not finding.mended for finding in findings):
         raise click.exceptions.Exit(1)
+
+
+def _summary(count: int, mended: int) -> str:
+    if count == 0:
+        return "Everything is as recorded."
+    found = f"{count} finding{'' if count == 1 else 's'}"
+    if mended == 0:
+        return f"{found}."
+    return f"{found}, mended." if mended == count else f"{found}, {mended} mended."
 
 
 @click.group()

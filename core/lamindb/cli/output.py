@@ -1,9 +1,10 @@
-"""How commands print: tables that fit the terminal, or JSON for programs."""
+"""How commands print: tables that fit the terminal, one row a line elsewhere, or JSON."""
 
 from __future__ import annotations
 
 import datetime as dt
 import json
+import sys
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -11,17 +12,23 @@ import click
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.tree import Tree
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 STATUS_STYLES = {
+    "started": "cyan",
     "completed": "green",
     "failed": "red",
-    "aborted": "red",
     "cancelled": "yellow",
-    "started": "cyan",
+    "aborted": "red",
+    "cached": "green",
+    "skipped": "dim",
 }
-_WIDE = 140
+ROWS = 20
+_GAP = 2
+_NARROWEST = 12
+_UNLIMITED = 1_000_000
 
 
 def json_option(function: F) -> F:
@@ -30,22 +37,23 @@ def json_option(function: F) -> F:
 
 def limit_option(function: F) -> F:
     return click.option(
-        "--limit", "-n", type=click.IntRange(1), default=20, show_default=True, help="Rows at most."
+        "--limit",
+        "-n",
+        type=click.IntRange(1),
+        help=f"Rows at most; default: {ROWS}, and all of them as JSON.",
     )(function)
 
 
 def console() -> Console:
-    """Return a console that keeps lines whole when they do not go to a terminal."""
     from rich.console import Console
 
-    plain = Console(highlight=False, soft_wrap=False)
-    if plain.is_terminal:
-        return plain
-    return Console(highlight=False, width=max(plain.width, _WIDE))
+    return Console(highlight=False)
 
 
 def print_json(value: Any) -> None:
-    click.echo(json.dumps(value, default=_as_json, indent=2, ensure_ascii=False))
+    encoding = (getattr(sys.stdout, "encoding", None) or "utf-8").lower()
+    in_ascii = not encoding.startswith("utf")
+    click.echo(json.dumps(value, default=_as_json, indent=2, ensure_ascii=in_ascii))
 
 
 def _as_json(value: Any) -> Any:
@@ -55,27 +63,95 @@ def _as_json(value: Any) -> Any:
 
 
 def print_table(
-    columns: Sequence[str], rows: Iterable[Sequence[Any]], *, right: Sequence[str] = ()
+    columns: Sequence[str],
+    rows: Iterable[Sequence[Any]],
+    *,
+    right: Sequence[str] = (),
+    long: Sequence[str] = (),
+    spare: Sequence[str] = (),
 ) -> None:
-    """Print rows under headings, without columns that are empty; the first is never cut."""
-    from rich import box
-    from rich.table import Table
+    """Print rows under headings, without columns that are empty.
+
+    Args:
+        right: columns of numbers.
+        long: columns that a terminal too narrow shows shortened; elsewhere nothing is. Of keys the
+            end stays, which tells them apart.
+        spare: columns that it leaves out before that, the first one first.
+    """
+    from rich.cells import cell_len
     from rich.text import Text
 
     cells = [[printable(cell) for cell in row] for row in rows]
-    filled = [n for n in range(len(columns)) if n == 0 or any(row[n] for row in cells)]
-    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
-    for number, name in ((n, columns[n]) for n in filled):
-        table.add_column(
-            name,
-            justify="right" if name in right else "left",
-            no_wrap=number == 0 or name in right,
-            overflow="fold",
+    shown = [n for n in range(len(columns)) if n == 0 or any(row[n] for row in cells)]
+    widths = [
+        max(cell_len(text) for text in (name, *(row[n] for row in cells)))
+        for n, name in enumerate(columns)
+    ]
+    screen = console()
+    if screen.is_terminal:
+        flexible = [n for n in shown if columns[n] in long]
+        _fit(screen.width, shown, flexible, [columns.index(name) for name in spare], widths)
+
+    def line(row: Sequence[str], style: str) -> Text:
+        text = Text(no_wrap=True)
+        for n in shown:
+            cell = _shortened(row[n], widths[n], keep_end=columns[n].startswith("key"))
+            padding = " " * (widths[n] - cell_len(cell))
+            cell = padding + cell if columns[n] in right else cell + padding
+            # Text, not str: names may hold what looks like rich's markup
+            text.append(cell, STATUS_STYLES.get(row[n], "") if columns[n] == "status" else style)
+            text.append(" " * _GAP)
+        text.rstrip()
+        return text
+
+    lines = [line(columns, "bold"), *(line(row, "") for row in cells)]
+    screen.print(Text("\n").join(lines), soft_wrap=True)
+
+
+def _shortened(text: str, room: int, *, keep_end: bool) -> str:
+    from rich.cells import cell_len, set_cell_size
+
+    if cell_len(text) <= room:
+        return text
+    if not keep_end:
+        return f"{set_cell_size(text, room - 1).rstrip()}…"
+    return f"…{set_cell_size(text[::-1], room - 1)[::-1].lstrip()}"
+
+
+def _fit(
+    room: int, shown: list[int], flexible: list[int], spare: Sequence[int], widths: list[int]
+) -> None:
+    """Leave out columns, then narrow the widest, until all fit or no more can be done."""
+
+    def excess(*, narrowed: bool) -> int:
+        taken = sum(
+            min(widths[n], _NARROWEST) if narrowed and n in flexible else widths[n] for n in shown
         )
-    for row in cells:
-        # Text, not str: names may hold what looks like rich's markup
-        table.add_row(*(Text(row[n], style=_style(row[n])) for n in filled))
-    console().print(table)
+        return taken + _GAP * (len(shown) - 1) - room
+
+    for n in spare:
+        if n in shown and excess(narrowed=True) > 0:
+            shown.remove(n)
+    flexible = [n for n in flexible if n in shown]
+    for _ in range(excess(narrowed=False)):
+        widest = max(flexible, key=lambda n: widths[n], default=None)
+        if widest is None or widths[widest] <= _NARROWEST:
+            break
+        widths[widest] -= 1
+
+
+def print_tree(tree: Tree, depth: int) -> None:
+    """Print a tree, wrapped to the terminal as far as its depth leaves room; elsewhere not."""
+    screen = console()
+    screen.width = max(screen.width, 4 * depth + 60) if screen.is_terminal else _UNLIMITED
+    screen.print(tree)
+
+
+def print_fields(fields: Iterable[tuple[str, Any]]) -> None:
+    """Print names and values, without those that are empty."""
+    for name, value in fields:
+        if value is not None and value != "":
+            click.echo(f"{name:<14} {printable(value)}")
 
 
 def printable(value: Any) -> str:
@@ -93,6 +169,11 @@ def show_value(value: Any) -> str:
     if isinstance(value, dict | list):
         return json.dumps(value, ensure_ascii=False)
     return str(value)
+
+
+def minute(value: dt.datetime | None) -> str:
+    """Return a time as tables show it: local, to the minute."""
+    return "" if value is None else show_value(value)[:-3]
 
 
 def size(size_bytes: int | None) -> str:
@@ -116,7 +197,3 @@ def duration(started: dt.datetime | None, finished: dt.datetime | None) -> str:
         return f"{minutes} min {rest} s"
     hours, minutes = divmod(minutes, 60)
     return f"{hours} h {minutes} min"
-
-
-def _style(cell: str) -> str:
-    return STATUS_STYLES.get(cell, "")

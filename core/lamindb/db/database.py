@@ -3,28 +3,29 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import sqlite3
 import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from sqlalchemy import Connection, Engine, Table, create_engine, event, make_url, text
-from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import DBAPIError, IntegrityError, OperationalError
-from sqlalchemy.orm import Session
 from sqlalchemy.pool import QueuePool
 
 from lamindb.config import InstanceConfig, settings
+from lamindb.db.fork import ForkGate
 from lamindb.errors import (
     DatabaseCorruptError,
     DatabaseError,
     DatabaseMissingError,
     DatabaseUnreachableError,
 )
+
+if TYPE_CHECKING:
+    from sqlalchemy.orm import Session
 
 _WRITE = "lamindb_write"
 _databases: weakref.WeakSet[Database] = weakref.WeakSet()
@@ -56,14 +57,14 @@ class Database:
     @contextmanager
     def read(self) -> Iterator[Connection]:
         """A connection that sees one consistent state."""
-        with self._speaking_plainly(), self.engine.connect() as connection:
+        with self._connecting(), self.engine.connect() as connection:
             yield connection
 
     @contextmanager
     def begin(self) -> Iterator[Connection]:
         """One write transaction: commits at the end, rolls back on any exception."""
         with (
-            self._speaking_plainly(),
+            self._connecting(),
             self.engine.connect().execution_options(**{_WRITE: True}) as connection,
             connection.begin(),
         ):
@@ -72,7 +73,9 @@ class Database:
     @contextmanager
     def session(self) -> Iterator[Session]:
         """An ORM session for reading; what it loaded stays usable after it is closed."""
-        with self._speaking_plainly(), Session(self.engine, expire_on_commit=False) as session:
+        from sqlalchemy.orm import Session  # commands that only list rows do without the ORM
+
+        with self._connecting(), Session(self.engine, expire_on_commit=False) as session:
             yield session
 
     def dispose(self, *, close: bool = True) -> None:
@@ -82,9 +85,13 @@ class Database:
             self._engine = None
 
     @contextmanager
-    def _speaking_plainly(self) -> Iterator[None]:
+    def _connecting(self) -> Iterator[None]:
         try:
-            yield
+            if self.is_sqlite:
+                with _gate.using():
+                    yield
+            else:
+                yield
         except IntegrityError:
             raise
         except DBAPIError as error:
@@ -155,7 +162,8 @@ def _sqlite_engine(path: Path) -> Engine:
         connection.execute("PRAGMA synchronous=NORMAL")
         return connection
 
-    engine = create_engine("sqlite://", creator=connect, poolclass=QueuePool)
+    # however many threads: to wait for a connection, and then for the lock, could end in neither
+    engine = create_engine("sqlite://", creator=connect, poolclass=QueuePool, max_overflow=-1)
     event.listen(engine, "begin", _begin)
     return engine
 
@@ -175,22 +183,29 @@ def _server_engine(config: InstanceConfig) -> Engine:
     return create_engine(url, **arguments)
 
 
+def _close_sqlite() -> None:
+    for database in list(_databases):
+        if database.is_sqlite:
+            database.dispose()
+
+
 def _forget_connections() -> None:
     for database in list(_databases):
         database.dispose(close=False)
 
 
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_forget_connections)
+_gate = ForkGate(close_idle=_close_sqlite, forget=_forget_connections)
 
 
 def insert_if_new(connection: Connection, table: Table, rows: list[dict[str, Any]]) -> int:
     """Insert rows whose keys are not there yet; returns how many were new."""
     if not rows:
         return 0
-    dialect = postgresql if connection.dialect.name == "postgresql" else sqlite
-    statement = dialect.insert(table).on_conflict_do_nothing()
-    return sum(connection.execute(statement, row).rowcount for row in rows)
+    if connection.dialect.name == "postgresql":
+        from sqlalchemy.dialects.postgresql import insert
+    else:
+        from sqlalchemy.dialects.sqlite import insert  # type: ignore[assignment]
+    return connection.execute(insert(table).on_conflict_do_nothing(), rows).rowcount
 
 
 def serialise(connection: Connection, name: str) -> None:

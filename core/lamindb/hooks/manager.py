@@ -23,19 +23,35 @@ logger = logging.getLogger("lamindb.plugins")
 def plugins() -> pluggy.PluginManager:
     """Return this process's plugin manager; plugins register when it is first asked for.
 
-    A plugin whose import fails is left out with a warning: it must not take the others down.
+    A plugin that cannot be used is left out with a warning: it must not take the others down.
+
+    Raises: PluginError: in strict mode, the first such failure.
     """
     manager = pluggy.PluginManager(PROJECT)
     manager.add_hookspecs(specs)
+    failures: list[PluginError] = []
     for point in sorted(entry_points(group=PROJECT), key=lambda point: point.name):
         if point.name in settings.blocked_plugins or manager.has_plugin(point.name):
             continue
         try:
             manager.register(point.load(), name=point.name)
+            _check(manager, point.name)
         except Exception as error:  # a third party's import may raise anything
-            _report(point.name, "import", error)
-    manager.check_pending()
+            failures.append(_report(point.name, "import", error))
+            if manager.has_plugin(point.name):
+                manager.unregister(name=point.name)
+    if failures and settings.strict:
+        raise failures[0]
     return manager
+
+
+def _check(manager: pluggy.PluginManager, name: str) -> None:
+    """Refuse hooks that nobody would call, and those that can only be called around others."""
+    manager.check_pending()
+    for hook in manager.get_hookcallers(manager.get_plugin(name)) or ():
+        for implementation in hook.get_hookimpls():
+            if implementation.wrapper or implementation.hookwrapper:
+                raise TypeError(f"{hook.name} is a wrapper, which {PROJECT} does not call")
 
 
 def first(hook: str, **arguments: Any) -> Any:

@@ -27,10 +27,12 @@ class Caller:
     Attributes:
         frame: the frame of the call.
         storage_root: the instance's local storage root, None when it is remote.
+        storage_id: of that storage, to tell apart the projects that share one database.
     """
 
     frame: FrameType
     storage_root: Path | None
+    storage_id: str
 
 
 @dataclass(frozen=True)
@@ -39,7 +41,8 @@ class InferredTransform:
 
     Attributes:
         name: what people call it, such as ``analysis.py``.
-        key: unique within the instance: git remote + path, or an absolute path.
+        key: unique within the instance: git remote + path, or storage id + relative path, or an
+            absolute path.
         type: the kind of thing that runs.
         source_hash: of its code; another hash is another version of the same transform.
         reference: where its code lies, a path or URL.

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import sys
 import threading
+import weakref
 from contextvars import ContextVar
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import select
 
@@ -20,12 +20,20 @@ if TYPE_CHECKING:
     from lamindb.records.transform import Transform
 
 
+# the process, and the task or thread in it: a number alone is given to others after its end
+_Place = tuple[int, "weakref.ref[Any]"]
+
+
 @dataclass(frozen=True)
 class _Tracked:
-    """A run that ``track`` began; ``place`` tells a context from copies of it."""
+    """A run that ``track`` began.
+
+    Attributes: place: tells a context from copies of it; engine_run_id: inside which it began.
+    """
 
     run: Run
-    place: tuple[int, int, int]
+    place: _Place
+    engine_run_id: str | None
     generation: int
 
 
@@ -33,6 +41,7 @@ _in_context: ContextVar[_Tracked | None] = ContextVar("lamindb_run", default=Non
 _in_process: _Tracked | None = None
 _started_by = config.parent_run_id()
 _inherited: Run | None = None
+_inherited_is_known = False
 # contexts of other threads cannot be reached: after a reset their entries are of an older one
 _generation = 0
 
@@ -44,13 +53,11 @@ class Context:
     def run(self) -> Run | None:
         """The run that this code belongs to; None when nothing is tracked.
 
-        An engine's run first, then what :func:`track` set in this context, in this process (a
-        thread without a context of its own), or in the process that started this one.
+        What :func:`track` set in this context, or in this process (for a thread without a context
+        of its own); an engine's run unless that began inside it; else the run of the process that
+        started this one.
         """
-        engine_run = manager.first("ln_current_run")
-        if engine_run is not None:
-            return _read(engine_run)
-        return tracked_here() or inherited()
+        return tracked_here() or engine_run() or inherited()
 
     @property
     def transform(self) -> Transform | None:
@@ -67,34 +74,53 @@ context = Context()
 
 def tracked_here() -> Run | None:
     """The run that ``track`` began in this context, or else in this process."""
-    for entry in (_in_context.get(), _in_process):
-        if entry is not None and entry.generation == _generation:
-            return entry.run
-    return None
+    entries = _entries()
+    return entries[0].run if entries else None
 
 
 def tracked_in_place() -> Run | None:
     """The run that ``track`` began in this very thread and task, not where it was started from."""
-    entry = _in_context.get()
-    if entry is None or entry.generation != _generation or entry.place != _place():
-        return None
-    return entry.run
+    place = _place()
+    return next((entry.run for entry in _entries() if entry.place == place), None)
+
+
+def _entries() -> list[_Tracked]:
+    """What was begun inside the same engine's run, or outside of any: the innermost first."""
+    entries = [_in_context.get(), _in_process]
+    if _in_process is not None and _in_process.place == _place():
+        # the cells of a notebook share the place, but not all of them the context
+        entries.reverse()
+    inside = _engine_run_id() if any(entries) else None
+    return [
+        entry
+        for entry in entries
+        if entry is not None and entry.generation == _generation and entry.engine_run_id == inside
+    ]
+
+
+def engine_run() -> Run | None:
+    """The engine's run inside which this code executes, if its row is there."""
+    run_id = _engine_run_id()
+    return _read(run_id) if run_id is not None else None
+
+
+def _engine_run_id() -> str | None:
+    run_id: str | None = manager.first("ln_current_run")
+    return run_id
 
 
 def inherited() -> Run | None:
     """The run of the process that started this one, as the environment says."""
-    global _inherited
-    if _started_by is None:
-        return None
-    if _inherited is None:
-        _inherited = _read(_started_by)
+    global _inherited, _inherited_is_known
+    if _started_by is not None and not _inherited_is_known:
+        _inherited, _inherited_is_known = _read(_started_by), True
     return _inherited
 
 
 def enter(run: Run) -> None:
     """Make a run the one of this context, and of the process if it has none."""
     global _in_process
-    entry = _Tracked(run, _place(), _generation)
+    entry = _Tracked(run, _place(), _engine_run_id(), _generation)
     _in_context.set(entry)
     former = _in_process
     if (
@@ -118,13 +144,24 @@ def leave(run: Run) -> None:
         config.export_run_id(_started_by)
 
 
-def _place() -> tuple[int, int, int]:
-    task = 0
+def _place() -> _Place:
+    return os.getpid(), weakref.ref(_current_task() or threading.current_thread())
+
+
+def _current_task() -> Any:
     asyncio = sys.modules.get("asyncio")
-    if asyncio is not None:
-        with contextlib.suppress(RuntimeError):  # no loop runs in this thread
-            task = id(asyncio.current_task())
-    return os.getpid(), threading.get_ident(), task
+    if asyncio is None:
+        return None
+    try:
+        task = asyncio.current_task()
+    except RuntimeError:  # no loop runs in this thread
+        return None
+    frame = getattr(task.get_coro(), "cr_frame", None) if task is not None else None
+    if frame is not None:
+        package = frame.f_globals.get("__name__", "").partition(".")[0]
+        if package in ("ipykernel", "IPython"):
+            return None  # each cell of a notebook is run by a task of its own
+    return task
 
 
 def _read(run_id: str) -> Run | None:
@@ -134,7 +171,8 @@ def _read(run_id: str) -> Run | None:
 
 @instance.on_reset
 def _forget() -> None:
-    global _in_process, _inherited, _generation
+    global _in_process, _inherited, _inherited_is_known, _generation
     _generation += 1
     _in_process = _inherited = None
+    _inherited_is_known = False
     config.export_run_id(_started_by)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from typing import Any, TypeVar, cast, overload
+from dataclasses import dataclass, replace
+from typing import Any, TypeVar, overload
 
 from sqlalchemy import ColumnElement, Connection, Row, Table, insert, select, update
 from sqlalchemy.exc import IntegrityError
@@ -73,7 +73,16 @@ def add(record: Any, **fields: Any) -> Any:
 def _get_or_create(entity: type[R], fields: dict[str, Any]) -> R:
     same = (field_of(entity, name) == value for name, value in fields.items())
     found: list[R] = read_all(select(entity).where(*same).limit(1))
-    return found[0] if found else add(entity(**fields))
+    if found:
+        return found[0]
+    try:
+        new = entity(**fields)
+    except TypeError as error:
+        raise RecordError(
+            f"no {entity.__name__} has {fields}, and these fields do not make one ({error}): "
+            "construct it yourself and add that"
+        ) from error
+    return add(new)
 
 
 @dataclass
@@ -83,8 +92,8 @@ class _Job:
     Attributes:
         number: within the operation; store: where the bytes go.
         latest: the row that has the key now; older: the row of the same content, if there is one.
-        incoming: where the new bytes lie until they are placed.
-        twin: the first job of this list with the same content and name, perhaps this one.
+        step: what happens to the object; None for bytes that stay where they are.
+        twin: an earlier job of this list with the same keyless content and name.
     """
 
     number: int
@@ -93,13 +102,13 @@ class _Job:
     store: Store
     latest: Row[Any] | None = None
     older: Row[Any] | None = None
-    incoming: str | None = None
+    step: Step | None = None
     twin: _Job | None = None
 
     @property
     def is_second(self) -> bool:
         """Whether an earlier job of the same list has the same keyless content."""
-        return self.twin is not None and self.twin is not self
+        return self.twin is not None
 
     @property
     def digest(self) -> Digest:
@@ -110,14 +119,29 @@ class _Job:
         return self.file.key or f"{self.file.id}{self.file.suffix}"
 
     @property
+    def is_shared(self) -> bool:
+        """Whether others may know the place of its object, which is then claimed."""
+        return self.file.key is not None or self.pending.replaces
+
+    @property
     def is_known(self) -> bool:
         """Whether a record with this content stands for it already."""
         same = self.latest if self.file.key is not None else self.older
         return not self.pending.replaces and same is not None and same.hash == self.digest.hash
 
+    @property
+    def is_there(self) -> bool:
+        """Whether it is known and has its object; one that its key has lost is put back."""
+        return self.is_known and (self.file.key is None or self.store.exists(self.final))
+
+
+class _OvertakenError(Exception):
+    """The record that this content was known by has been deleted or replaced meanwhile."""
+
 
 def _add_all(records: Sequence[Record], *, single: bool) -> None:
     here = instance.current()
+    _ = here.user_id  # a new user is registered now: within a transaction it would wait for it
     for tries_left in reversed(range(_TRIES)):
         jobs = _jobs(here, records)
         try:
@@ -128,12 +152,12 @@ def _add_all(records: Sequence[Record], *, single: bool) -> None:
                     written = _write_rows(connection, here, _with_needs(records))
                 _settle(written)
             return
-        except IntegrityError as error:
+        except (IntegrityError, _OvertakenError) as error:
             # another process wrote the same content, key or name between our look and our write
             if not tries_left:
                 raise RecordError(
-                    f"the database refuses {', '.join(map(repr, records))} ({error.orig}): another "
-                    "record has the same unique field"
+                    f"the database refuses {', '.join(map(repr, records))} "
+                    f"({getattr(error, 'orig', error)}): another record has the same unique field"
                 ) from error
 
 
@@ -157,13 +181,15 @@ def _add_files(
 
     def plan(work: Operation, connection: Connection) -> list[Step]:
         _find_latest(connection, jobs)
-        return [step for job in jobs if (step := _plan(work, connection, job)) is not None]
+        for job in jobs:
+            job.step = _plan(work, connection, job)
+        return [job.step for job in jobs if job.step is not None]
 
     with operation(
         here.database,
         lambda storage_id: here.location(storage_id).store,
         "add",
-        [(job.file.storage_id, job.file.key) for job in jobs if job.file.key is not None],
+        [(job.file.storage_id, job.final) for job in jobs if job.is_shared],
         plan,
     ) as work:
         _for_each(jobs, _receive, single, len(records))
@@ -172,7 +198,7 @@ def _add_files(
         _prove(work, jobs)
         _for_each(jobs, lambda job: _put(work, job), single, len(records))
         with here.database.begin() as connection:
-            work.end(connection, _leftovers(work, jobs))
+            work.end(connection, _leftovers(jobs))
             written = _write_rows(connection, here, _with_needs(records, jobs))
             written += _write_files(connection, here, jobs)
     _settle(written)
@@ -198,12 +224,24 @@ def _refuse_shared_keys(jobs: Sequence[_Job]) -> None:
                 "other, oldest first, or give them different keys"
             )
         seen.add(place)
+    for job in jobs:
+        for folder in ancestors(job.file.key or ""):
+            if (job.file.storage_id, folder) in seen and not job.pending.in_place:
+                raise KeyConflictError(
+                    f"the key {job.file.key!r} cannot lie inside {folder!r}, which is also in this "
+                    "list: choose another key"
+                )
 
 
 def _plan(work: Operation, connection: Connection, job: _Job) -> Step | None:
     """Say what will happen to the objects; what has the key now is known."""
     if job.pending.replaces and job.latest is None:
         raise RecordError(f"{job.file!r} was deleted meanwhile: make a new ln.File")
+    if job.pending.replaces and job.latest is not None and not job.latest.is_latest:
+        raise RecordError(
+            f"{job.file!r} is an older version by now: replace the latest one, or add the content "
+            "as a new ln.File"
+        )
     if job.pending.in_place:
         return None
     taken = job.store.exists(job.final)
@@ -221,15 +259,14 @@ def _plan(work: Operation, connection: Connection, job: _Job) -> Step | None:
             "place with ln.File of that path, or choose another key"
         )
     if job.store.is_local:
-        job.incoming = work.incoming(job.number)
         return Step(
             job.file.storage_id,
             job.final,
-            job.incoming,
+            work.incoming(job.number),
             aside,
             job.latest.hash if aside and job.latest else None,
         )
-    if job.is_known:
+    if taken and job.is_known:
         return None
     return Step(
         job.file.storage_id,
@@ -304,11 +341,11 @@ def _refuse_folder(connection: Connection, job: _Job) -> None:
 
 def _receive(job: _Job) -> None:
     """Bring the bytes into the instance's own folder, hashing them in the same pass."""
-    if job.incoming is None:
+    if job.step is None or job.step.incoming is None:
         job.pending.read_digest()
         return
     job.pending.check_unchanged()
-    found = job.store.write(job.pending.source, job.incoming)
+    found = job.store.write(job.pending.source, job.step.incoming)
     job.pending.check_unchanged()
     if job.pending.digest is not None and job.pending.digest != found:
         job.pending.check_unchanged()
@@ -326,58 +363,60 @@ def _find_same_content(connection: Connection, jobs: Sequence[_Job]) -> None:
     }
     first: dict[Any, _Job] = {}
     for job in jobs:
-        if job.pending.replaces:
-            continue
         file = job.file
         content = (file.storage_id, job.digest.hash, file.key, None if file.key else file.name)
-        job.older = rows.get(content)
-        job.twin = first.setdefault(content, job)
+        same = rows.get(content)
+        if job.pending.replaces:
+            if same is not None and same.id != file.id:
+                raise RecordError(
+                    f"{file!r} cannot be replaced by what the record {same.id} of the same "
+                    f"{'key' if file.key else 'name'} holds: add that as a new ln.File, which "
+                    "makes it the latest again"
+                )
+            continue
+        job.older = same
+        twin = first.setdefault(content, job)
+        job.twin = twin if twin is not job else None
 
 
 def _prove(work: Operation, jobs: Sequence[_Job]) -> None:
-    """A directory is renamed to its place: its hash, in the plan, must tell it from another's."""
-    directories = {
-        job.incoming: job.digest.hash
-        for job in jobs
-        if job.incoming is not None and job.pending.source.is_directory
-    }
-    if directories:
-        work.amend(
-            [
-                Step(**{**step.__dict__, "new_hash": directories.get(step.incoming)})
-                if step.incoming in directories
-                else step
-                for step in work.steps
-            ]
-        )
+    """What is renamed to its place has to be told from another's by its hash in the plan."""
+    renamed = False
+    for job in jobs:
+        step = job.step
+        if step is not None and step.incoming is not None and not job.store.links(step.incoming):
+            job.step = replace(step, new_hash=job.digest.hash)
+            renamed = True
+    if renamed:
+        work.amend([job.step for job in jobs if job.step is not None])
 
 
 def _put(work: Operation, job: _Job) -> None:
     """Move what has the key aside, and the new bytes to it."""
-    if job.pending.in_place or job.is_known or job.is_second:
+    step = job.step
+    if step is None or job.is_second or job.is_there:
         return
-    step = next(step for step in work.steps if step.final == job.final)
     if step.aside is not None:
-        job.store.remove(step.aside)
+        work.confirm()
         job.store.move(step.final, step.aside)
-    if job.incoming is not None:
-        job.store.place(job.incoming, job.final)
+    work.confirm()
+    if step.incoming is not None:
+        job.store.place(step.incoming, step.final)
         return
     job.pending.check_unchanged()
-    found = job.store.write(job.pending.source, job.final)
+    found = job.store.write(job.pending.source, step.final)
     if found != job.digest:
         job.pending.check_unchanged()
         raise RecordError(f"{job.pending.source.uri} changed while it was copied: add it again")
 
 
-def _leftovers(work: Operation, jobs: Sequence[_Job]) -> list[tuple[str, str]]:
+def _leftovers(jobs: Sequence[_Job]) -> list[tuple[str, str]]:
     """What may go once the rows are committed: replaced objects, and asides that are back."""
     gone = []
     for job in jobs:
-        step = next((step for step in work.steps if step.final == job.final), None)
         if job.pending.replaces:
-            if step is not None and step.aside is not None:
-                gone.append((job.file.storage_id, step.aside))
+            if job.step is not None and job.step.aside is not None:
+                gone.append((job.file.storage_id, job.step.aside))
         elif job.older is not None and job.older.key is not None and not job.is_known:
             gone.append((job.file.storage_id, f"{VERSIONS}/{job.older.id}{job.older.suffix}"))
     return gone
@@ -406,6 +445,8 @@ def _with_needs(records: Sequence[Record], jobs: Sequence[_Job] = ()) -> list[Re
 def _write_rows(connection: Connection, here: Instance, records: Sequence[Record]) -> _Written:
     written: _Written = []
     for record in records:
+        if isinstance(record, File) and not record._is_stored:
+            raise RecordError(f"{record!r} was deleted: make a new ln.File of its data")
         if isinstance(record, Storage) and not record._is_stored:
             written.append((record, _register(connection, here, record)))
             continue
@@ -415,28 +456,37 @@ def _write_rows(connection: Connection, here: Instance, records: Sequence[Record
     return written
 
 
-def write_row(connection: Connection, here: Instance, record: Record) -> dict[str, Any]:
-    """Insert a record, or update what changed in it since it was read; returns its row."""
+def write_row(connection: Connection, here: Instance, record: Record, **new: Any) -> dict[str, Any]:
+    """Insert a record, or update what changed in it since it was read; returns its row.
+
+    Args: new: values that the record gets when this is committed.
+    """
     table = table_of(type(record))
-    if "created_by_id" in table.columns and getattr(record, "created_by_id", None) is None:
-        cast(Any, record).created_by_id = here.user_id
+    values = {**record._values(), **new}
+    if "created_by_id" in table.columns and values["created_by_id"] is None:
+        values["created_by_id"] = here.user_id
     if not record._is_stored:
-        connection.execute(insert(table).values(**record._values()))
-    elif changes := record._changes():
+        connection.execute(insert(table).values(**values))
+    elif changes := {**record._changes(), **new}:
         if "updated_at" in table.columns:
-            cast(Any, record).updated_at = changes["updated_at"] = now()
+            values["updated_at"] = changes["updated_at"] = now()
         key = zip(table.primary_key, record._primary_key(), strict=True)
         done = connection.execute(
             update(table).where(*(column == value for column, value in key)).values(**changes)
         )
         if done.rowcount == 0:
             raise RecordError(f"{record!r} was deleted meanwhile: nothing was written")
-    return record._values()
+    return values
 
 
 def _register(connection: Connection, here: Instance, storage: Storage) -> dict[str, Any]:
     storage_id = register_storage(
-        connection, storage.root, here.user_id, managed=storage.managed, storage_id=storage.id
+        connection,
+        storage.root,
+        here.user_id,
+        managed=storage.managed,
+        storage_id=storage.id,
+        region=storage.region,
     )
     here.forget_locations()
     return _row(connection, table_of(Storage), storage_id)
@@ -450,15 +500,24 @@ def _write_files(connection: Connection, here: Instance, jobs: Sequence[_Job]) -
         if job.is_second and job.twin is not None:
             values = next(values for record, values in written if record is job.twin.file)
         elif job.pending.replaces:
-            file.hash, file.size, file.hash_type = job.digest.hash, job.digest.size, job.digest.type
-            file.source_uri = job.pending.source.uri
-            values = write_row(connection, here, file)
+            values = write_row(
+                connection,
+                here,
+                file,
+                hash=job.digest.hash,
+                size=job.digest.size,
+                hash_type=job.digest.type,
+                source_uri=job.pending.source_uri,
+            )
         elif (same := job.latest if job.is_known and file.key is not None else job.older) is None:
             if job.latest is not None:
                 _retire(connection, job.latest.id, at)
-            file.hash, file.size = job.digest.hash, job.digest.size
-            file.created_by_id = here.user_id
-            values = file._values()
+            values = {
+                **file._values(),
+                "hash": job.digest.hash,
+                "size": job.digest.size,
+                "created_by_id": here.user_id,
+            }
             new_rows.append(values)
         else:
             if not job.is_known:
@@ -470,6 +529,8 @@ def _write_files(connection: Connection, here: Instance, jobs: Sequence[_Job]) -
                     .values(is_latest=True, updated_at=at)
                 )
             values = _row(connection, file_table, same.id)
+            if values.get("hash") != job.digest.hash:
+                raise _OvertakenError(f"{same.id} was deleted or replaced")
         written.append((file, values))
         if file.run_id is not None:
             links.append((file.run_id, values["id"]))
@@ -481,7 +542,8 @@ def _write_files(connection: Connection, here: Instance, jobs: Sequence[_Job]) -
 
 
 def _row(connection: Connection, table: Table, record_id: str) -> dict[str, Any]:
-    return dict(connection.execute(select(table).where(table.c.id == record_id)).mappings().one())
+    found = connection.execute(select(table).where(table.c.id == record_id)).mappings()
+    return dict(found.one_or_none() or {})
 
 
 def _retire(connection: Connection, file_id: str, at: Any) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+from collections.abc import Iterable
 from typing import Any, ClassVar, Generic, TypeVar, cast, overload
 
 from sqlalchemy import Table, event, select
@@ -37,7 +38,10 @@ class Record(DeclarativeBase):
         return hash((type(self).__name__, self._primary_key()))
 
     def __repr__(self) -> str:
-        values = ((name, getattr(self, name)) for name in self._shown)
+        return self._show(self._shown)
+
+    def _show(self, names: Iterable[str]) -> str:
+        values = ((name, getattr(self, name)) for name in names)
         shown = ", ".join(f"{name}={_short(value)}" for name, value in values if value is not None)
         return f"{type(self).__name__}({shown})"
 
@@ -106,7 +110,13 @@ class Related(Generic[R]):
         known = cache.get(self._name)
         if known is None or self._pointer_to(known) != pointer:
             known = cache[self._name] = self._read(type(record), pointer)
-        return cast("R | None", known)
+        if known is None:
+            raise RecordError(
+                f"the {self._name} {pointer[0]} of {record!r} is not in the instance "
+                f"{instance.current().name!r}: it was deleted, or the record was read from another "
+                "instance, which ln.setup.load(NAME) brings back"
+            )
+        return cast("R", known)
 
     def __set__(self, record: Record, value: R | None) -> None:
         pointer = (None,) * len(self._columns) if value is None else self._pointer_to(value)

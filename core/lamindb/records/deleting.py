@@ -8,6 +8,7 @@ from typing import Any
 
 from sqlalchemy import Connection, select, update
 from sqlalchemy import delete as delete_rows
+from sqlalchemy.exc import IntegrityError
 
 from lamindb import instance
 from lamindb.db import schema
@@ -19,8 +20,11 @@ from lamindb.records.file import File
 from lamindb.records.run import Run
 from lamindb.records.storage import Storage
 from lamindb.records.transform import Transform
+from lamindb.records.user import User
 from lamindb.storage.store import VERSIONS
 
+# what refers to others before those
+_ORDER = (File, Run, Transform, Storage, User, Record)
 _SHOWN = 5
 
 
@@ -37,27 +41,59 @@ def delete(
     Raises: DeleteError: nobody can be asked, or the object cannot be removed;
         HasDependentsError: names what depends on the record. Nothing is deleted then.
     """
-    records = [record] if isinstance(record, Record) else list(record)
-    for each in records:
+    given = list(record) if isinstance(record, Iterable) else [record]
+    for each in given:
         if not isinstance(each, Record):
             raise RecordError(f"{each!r} is not a record: give a File, Run, Transform or Storage")
+    records = _in_order(given)
     here = instance.current()
     files = [each for each in records if isinstance(each, File)]
     with_data = bool(files) and _with_data(files, delete_data)
     _refuse_unmanaged(here, files if with_data else [])
+    try:
+        _delete_all(here, records, files, with_data, force)
+    except IntegrityError as error:
+        raise DeleteError(
+            f"{', '.join(map(repr, records))} cannot be deleted ({error.orig}): another process "
+            "has just added what needs it; nothing was deleted"
+        ) from error
+    for each in records:
+        each.__dict__.pop("_stored", None)
+
+
+def _in_order(records: Iterable[Record]) -> list[Record]:
+    """Return each record once, what refers to another before that one."""
+    runs = {record.id: record for record in records if isinstance(record, Run)}
+
+    def place(record: Record) -> tuple[int, int]:
+        kind = next(number for number, kind in enumerate(_ORDER) if isinstance(record, kind))
+        above = 0
+        while isinstance(record, Run) and record.parent_id in runs and above < len(runs):
+            record = runs[record.parent_id]
+            above += 1
+        return kind, -above
+
+    return sorted(dict.fromkeys(records), key=place)
+
+
+def _delete_all(
+    here: Instance, records: list[Record], files: list[File], with_data: bool, force: bool
+) -> None:
     promoted: list[str] = []
     with operation(
         here.database,
         lambda storage_id: here.location(storage_id).store,
         "delete",
-        [(file.storage_id, file.key) for file in files if file.key is not None],
+        [(file.storage_id, file.key or file._object_key()) for file in files],
         lambda work, connection: _plan(work, connection, here, records, with_data, force, promoted),
     ) as work:
         for step in work.steps:
             store = here.location(step.storage_id).store
             if step.aside is not None:
+                work.confirm()
                 store.move(step.final, step.aside)
             if step.back is not None:
+                work.confirm()
                 store.move(step.back, step.final)
         with here.database.begin() as connection:
             trash = [(step.storage_id, step.aside) for step in work.steps if step.aside is not None]
@@ -69,8 +105,6 @@ def delete(
                 .where(schema.file.c.id.in_(promoted))
                 .values(is_latest=True, updated_at=schema.now())
             )
-    for each in records:
-        each.__dict__.pop("_stored", None)
 
 
 def _with_data(files: list[File], delete_data: bool | None) -> bool:
@@ -124,7 +158,7 @@ def _plan(
     steps = []
     for number, file in enumerate(files):
         row = connection.execute(
-            select(schema.file.c.is_latest).where(schema.file.c.id == file.id)
+            select(schema.file.c.is_latest, schema.file.c.hash).where(schema.file.c.id == file.id)
         ).one()
         file.is_latest = row.is_latest
         store = here.location(file.storage_id).store
@@ -141,7 +175,7 @@ def _plan(
                     file.storage_id,
                     file._object_key(),
                     aside=work.incoming(number, "trash") if is_there else None,
-                    aside_hash=file._hash if is_there else None,
+                    aside_hash=row.hash if is_there else None,
                     back=back,
                     back_hash=before.hash if before is not None else None,
                 )
@@ -210,6 +244,8 @@ def _dependents(connection: Connection, record: Record, doomed: list[Record]) ->
             for table in tables
         ]
     gone = {(type(each).__name__.lower(), each._primary_key()[0]) for each in doomed}
+    if isinstance(record, Storage):
+        gone = set()  # its place must be known until the objects are gone, which is after the rows
     found = [
         f"{name} {row_id}"
         for name, query in queries

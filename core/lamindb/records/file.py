@@ -10,8 +10,9 @@ import tempfile
 import weakref
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, cast
 
+from sqlalchemy import select
 from sqlalchemy.orm import relationship, synonym
 
 from lamindb import instance
@@ -50,12 +51,16 @@ from lamindb.storage.sources import (
     size_and_fingerprint,
     source_at,
 )
-from lamindb.storage.store import VERSIONS
+from lamindb.storage.store import VERSIONS, Store
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Mapped
 
 logger = logging.getLogger("lamindb")
+
+# what belongs to the object, and is no more the record's to say
+_PLACE = frozenset({"id", "key", "suffix", "storage_id", "is_latest"})
+_CONTENT = frozenset({"hash", "hash_type", "size"})
 
 
 @dataclass
@@ -87,6 +92,11 @@ class Pending:
             self.check_unchanged()
             self.digest = found
         return self.digest
+
+    @property
+    def source_uri(self) -> str | None:
+        """The path or URL that the bytes come from; None for data in memory."""
+        return None if isinstance(self.source, _FrameSource) else self.source.uri
 
     def check_unchanged(self) -> None:
         """Raise DataChangedError if the source was written to since the File was made."""
@@ -184,6 +194,7 @@ class File(Record):
         source = _source_of(data, key, name, format)
         size, fingerprint = size_and_fingerprint(source)
         location, key, in_place = _place(source, key)
+        pending = Pending(source, size, fingerprint, in_place)
         at = schema.now()
         super().__init__(
             id=random_id(FILE_ID_LENGTH),
@@ -193,18 +204,37 @@ class File(Record):
             hash_type=DIRECTORY_HASH if source.is_directory else FILE_HASH,
             key=key,
             storage_id=location.id,
-            source_uri=None if isinstance(source, _FrameSource) else source.uri,
+            source_uri=pending.source_uri,
             is_latest=True,
             description=description,
             created_at=at,
             updated_at=at,
         )
-        self.__dict__["_pending"] = Pending(source, size, fingerprint, in_place)
+        self.__dict__["_pending"] = pending
         self.run = run or active.context.run
         if self.run is None:
             logger.info("%s has no run: call ln.track() first to link it to one", self.name)
         else:
             self.transform = self.run.transform
+
+    def _changes(self) -> dict[str, Any]:
+        changes = super()._changes()
+        pending = self._pending
+        replaced = _CONTENT if pending is not None and pending.replaces else frozenset()
+        moved = (_CONTENT | _PLACE).intersection(changes) - replaced
+        if moved:
+            raise RecordError(
+                f"{', '.join(sorted(moved))} of {self.name} cannot be set, since its object would "
+                "not follow: give it other content with file.replace(…); for another key, add a "
+                "copy of the object as a new ln.File"
+            )
+        return changes
+
+    def __repr__(self) -> str:
+        pending = self._pending
+        # showing a record neither reads 50 GB nor fails because they have changed
+        unread = pending is not None and pending.digest is None and not pending.replaces
+        return self._show(name for name in self._shown if not (unread and name == "hash"))
 
     # --- where the bytes are --------------------------------------------------------------------
 
@@ -225,6 +255,18 @@ class File(Record):
             return f"{self.id}{self.suffix}"
         return self.key if self.is_latest else f"{VERSIONS}/{self.id}{self.suffix}"
 
+    def _current_key(self) -> str:
+        """The key of its object, though others may have added versions since this was read."""
+        if self.key is not None:
+            table = schema.file
+            with instance.current().database.read() as connection:
+                found = connection.execute(
+                    select(table.c.is_latest).where(table.c.id == self.id)
+                ).scalar()
+            if found is not None:
+                self.is_latest = self.__dict__.setdefault("_stored", {})["is_latest"] = found
+        return self._object_key()
+
     def path(self) -> Path:
         """Return where the object lies: a Path, or a UPath in a remote storage.
 
@@ -233,9 +275,9 @@ class File(Record):
         """
         pending = self._pending
         if pending is not None and not self._is_stored:
-            return Path(pending.source.uri)
+            return _path_of(pending.source)
         location = self._location()
-        path = location.store.path(self._object_key())
+        path = location.store.path(self._current_key())
         if not location.store.is_local:
             self._record_input(None)
             return path
@@ -259,9 +301,7 @@ class File(Record):
         Raises: as :meth:`stage`; FormatError: the library that reads this format is missing.
         """
         path = self._verified_path()
-        loader = manager.first("ln_loader", suffix=self.suffix)
-        if loader is None and "." in self.suffix[1:]:
-            loader = manager.first("ln_loader", suffix=f".{self.suffix.rsplit('.', 1)[-1]}")
+        loader = _first_for("ln_loader", self.suffix)
         content = path if loader is None else loader(path)
         self._record_input(is_run_input)
         return content
@@ -269,11 +309,14 @@ class File(Record):
     def replace(self, data: Any, *, format: str | None = None) -> None:
         """Give this record new content, which takes the old one's place at the next ``ln.add``.
 
+        Its run becomes the one tracked here; with none, it is not known who made the new content.
+
         Raises: RecordError: the record is not added yet, is an older version, or is registered in
             place; or the suffix differs, which would leave the key wrong.
         """
         if not self._is_stored:
             raise RecordError(f"{self.name} was never added: make a new ln.File instead")
+        self._current_key()
         if not self.is_latest:
             raise RecordError(f"{self!r} is an older version: replace the latest one")
         location = self._location()
@@ -292,16 +335,27 @@ class File(Record):
         inside = location.store.key_of(source.uri)
         in_place = inside is not None and inside == self._object_key()
         self.__dict__["_pending"] = Pending(source, size, fingerprint, in_place, replaces=True)
+        self.run = active.context.run
+        self.transform = self.run.transform if self.run is not None else None
 
     def _verified_path(self) -> Path:
         pending = self._pending
         if pending is not None and not self._is_stored:
             return _local_path_of(pending)
-        location, key = self._location(), self._object_key()
-        store = location.store
+        key = self._object_key()
+        try:
+            return self._verify(key)
+        except (ObjectMissingError, ObjectChangedError):
+            if self._current_key() == key:
+                raise
+            return self._verify(self._object_key())
+
+    def _verify(self, key: str) -> Path:
+        """Return a local path of the object at a key, if its content is the recorded one."""
+        store = self._location().store
         try:
             if not store.is_local:
-                return fetch(store, key, self._hash, self.suffix)
+                return fetch(lambda: store.source(key), self._hash, self.suffix)
             source = store.source(key)
             found = digest_once(source) if isinstance(source, LocalSource) else digest(source)
         except DataMissingError as error:
@@ -329,7 +383,7 @@ class File(Record):
         wanted = settings.record_inputs if is_run_input is None else is_run_input
         run = active.context.run if wanted else None
         if run is not None and self._is_stored:
-            link_file(run, self, "input")
+            link_file(run, self, "input", even_own=is_run_input is True)
 
 
 class _FrameSource(LocalSource):
@@ -339,7 +393,7 @@ class _FrameSource(LocalSource):
         folder = tempfile.mkdtemp(prefix="lamindb-")
         weakref.finalize(self, _remove_folder, folder)
         path = Path(folder) / name
-        writer = manager.first("ln_serializer", data=frame, suffix=suffix_of(name))
+        writer = _first_for("ln_serializer", suffix_of(name), data=frame)
         if writer is None:
             raise FormatError(
                 f"no writer is known for a {type(frame).__name__} as {suffix_of(name) or name!r}: "
@@ -347,6 +401,15 @@ class _FrameSource(LocalSource):
             )
         writer(frame, path)
         super().__init__(path)
+
+
+def _first_for(hook: str, suffix: str, **arguments: Any) -> Any:
+    """Ask for ``.my.table.csv``, then for ``.table.csv``, then for ``.csv``."""
+    while True:
+        found = manager.first(hook, suffix=suffix, **arguments)
+        if found is not None or "." not in suffix[1:]:
+            return found
+        suffix = suffix[suffix.index(".", 1) :]
 
 
 def _remove_folder(folder: str) -> None:
@@ -358,8 +421,8 @@ def _remove_folder(folder: str) -> None:
 def _source_of(data: Any, key: str | None, name: str | None, format: str | None) -> Source:
     if key is not None:
         validate_key(key)
-    if isinstance(data, str | os.PathLike):
-        if not os.fspath(data):
+    if isinstance(data, str | os.PathLike) or _is_url_path(data):
+        if not str(data):
             raise DataMissingError("the path is empty: give the path of a file or directory")
         return source_at(data)
     if not _is_frame(data):
@@ -372,12 +435,18 @@ def _source_of(data: Any, key: str | None, name: str | None, format: str | None)
             "a DataFrame has no name of its own: pass key='tables/x.parquet' or name='x.parquet'"
         )
     leaf = (key or name or "").rsplit("/", 1)[-1]
-    wanted = format if format is None or format.startswith(".") else f".{format}"
-    if key is None and wanted is None and not suffix_of(leaf):
-        wanted = ".parquet"
-    if key is not None and not suffix_of(leaf) and wanted is None:
-        wanted = ".parquet"
-    return _FrameSource(data, leaf if wanted in (None, suffix_of(leaf)) else f"{leaf}{wanted}")
+    own = suffix_of(leaf)
+    wanted = own or ".parquet" if format is None else f".{format.removeprefix('.')}"
+    if leaf.endswith(wanted):
+        return _FrameSource(data, leaf)
+    if own and _first_for("ln_serializer", own, data=data) is not None:
+        raise FormatError(f"{leaf!r} ends in another format than {wanted!r}: give one of the two")
+    return _FrameSource(data, f"{leaf}{wanted}")
+
+
+def _is_url_path(data: Any) -> bool:
+    upath = sys.modules.get("upath")
+    return upath is not None and isinstance(data, upath.UPath)
 
 
 def _is_frame(data: Any) -> bool:
@@ -393,7 +462,7 @@ def _place(source: Source, key: str | None) -> tuple[Location, str | None, bool]
         inside = [
             (len(location.store.root), location, found)
             for location in here.managed_locations()
-            if (found := location.store.key_of(source.uri)) is not None
+            if (found := _key_in(location.store, source)) is not None
         ]
         if inside:
             _, location, own_key = max(inside, key=lambda candidate: candidate[0])
@@ -409,14 +478,26 @@ def _place(source: Source, key: str | None) -> tuple[Location, str | None, bool]
                 )
             return location, own_key, True
     location = here.default_location
-    if source.is_directory and location.store.is_local:
-        root = Path(location.store.root).resolve()
-        if root.is_relative_to(Path(source.uri).resolve()):
-            raise KeyConflictError(
-                f"{source.uri} holds the storage {location.store.root} itself, so it cannot be "
-                "copied into it: add the folders beside the storage"
-            )
+    if source.is_directory:
+        _refuse_folder(source, location.store)
     return location, key, False
+
+
+def _key_in(store: Store, source: Source) -> str | None:
+    return "." if source.uri == store.root else store.key_of(source.uri)
+
+
+def _refuse_folder(source: Source, store: Store) -> None:
+    if Store(source.uri).key_of(store.root) is not None:
+        raise KeyConflictError(
+            f"{source.uri} holds the storage {store.root} itself, so it cannot be copied into it: "
+            "add the folders beside the storage"
+        )
+    if not store.is_local and not source.entries():
+        raise DataMissingError(
+            f"the directory {source.uri} holds no file, and {store.root} keeps no empty ones: add "
+            "it when there is something in it"
+        )
 
 
 def _checked_name(name: str | None, key: str | None, source: Source) -> str:
@@ -430,11 +511,17 @@ def _checked_name(name: str | None, key: str | None, source: Source) -> str:
     return chosen
 
 
+def _path_of(source: Source) -> Path:
+    if isinstance(source, LocalSource):
+        return source.path
+    from upath import UPath
+
+    return cast(Path, UPath(source.uri))
+
+
 def _local_path_of(pending: Pending) -> Path:
     if isinstance(pending.source, LocalSource):
         pending.check_unchanged()
         return pending.source.path
-    root, _, leaf = pending.source.uri.rpartition("/")
-    from lamindb.storage.store import Store
-
-    return fetch(Store(root), leaf, pending.read_digest().hash, suffix_of(leaf))
+    source = pending.source
+    return fetch(lambda: source, pending.read_digest().hash, suffix_of(source.name))

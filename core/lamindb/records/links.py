@@ -18,10 +18,12 @@ Role = Literal["input", "output"]
 How = Literal["declared", "observed"]
 
 
-def link_file(run: Run, file: File, role: Role, how: How = "declared") -> None:
+def link_file(
+    run: Run, file: File, role: Role, how: How = "declared", *, even_own: bool = False
+) -> None:
     """Record that a run read or wrote a file; once is enough.
 
-    What a run has itself produced is not its input when it looks at it again.
+    What a run has itself produced is not its input when it looks at it again, unless ``even_own``.
     """
     database = instance.current().database
     table = schema.run_file
@@ -33,7 +35,7 @@ def link_file(run: Run, file: File, role: Role, how: How = "declared") -> None:
             .scalars()
             .all()
         )
-    if role in known or "output" in known:
+    if role in known or ("output" in known and not even_own):
         return
     with database.begin() as connection:
         write_link(connection, run.id, file.id, role, how)

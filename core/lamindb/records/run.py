@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import json
 import os
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
@@ -10,6 +11,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import relationship
 
 from lamindb.db import schema
+from lamindb.errors import RecordError
 from lamindb.identifiers import RUN_ID_LENGTH, random_id
 from lamindb.processes import start_time, this_process
 from lamindb.records.base import Record, Related, read_all
@@ -22,6 +24,23 @@ if TYPE_CHECKING:
     from lamindb.records.file import File
 
 Status = Literal["started", "completed", "failed", "cancelled", "aborted", "cached", "skipped"]
+
+
+def require_json(params: dict[str, Any] | None) -> None:
+    """Raise RecordError unless params are None, or a dict that every database can keep as JSON."""
+    if params is None:
+        return
+    if not isinstance(params, dict):
+        raise RecordError(
+            f"params are a {type(params).__name__}: give a dict such as {{'max_z': 3.5}}"
+        )
+    try:
+        json.dumps(params, allow_nan=False)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise RecordError(
+            f"params cannot be kept as JSON ({error}): give numbers, strings, lists and dicts, and "
+            "str(path) for paths"
+        ) from error
 
 
 class Run(Record):
@@ -91,7 +110,11 @@ class Run(Record):
         reference_type: str | None = None,
         id: str | None = None,
     ) -> None:
-        """Start a run of this process now; ``ln.track`` does this and records it."""
+        """Start a run of this process now; ``ln.track`` does this and records it.
+
+        Raises: RecordError: params that are not JSON.
+        """
+        require_json(params)
         at, owner = schema.now(), this_process()
         super().__init__(
             id=id or random_id(RUN_ID_LENGTH),

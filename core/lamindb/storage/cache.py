@@ -6,19 +6,23 @@ import contextlib
 import os
 import sqlite3
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from lamindb.config import cache_dir, settings
-from lamindb.errors import ObjectChangedError
+from lamindb.errors import DataError, ObjectChangedError
 from lamindb.identifiers import random_id
 from lamindb.storage.hashing import Digest
-from lamindb.storage.sources import Entry, LocalSource, digest
+from lamindb.storage.sources import Entry, LocalSource, Source, digest
 from lamindb.storage.store import Advance, Store
 
 # A write within the clock's last tick leaves the times of a file as they were, so a hash counts
 # only for a file that had been left alone for this long when it was read. 2 s is the tick of FAT;
 # others are finer.
 _SETTLED_S = 2.0
+_INCOMING = "incoming"
+# after so long a download's process was killed: nobody else takes its copy away
+_ABANDONED_S = 24 * 3600.0
 
 
 def digest_once(source: LocalSource, advance: Advance | None = None) -> Digest:
@@ -40,29 +44,29 @@ def digest_once(source: LocalSource, advance: Advance | None = None) -> Digest:
     return found
 
 
-def fetch(store: Store, key: str, expected: str | None, suffix: str) -> Path:
+def fetch(find: Callable[[], Source], expected: str | None, suffix: str) -> Path:
     """Return a verified local copy of a remote object, downloading it if need be.
 
     Copies are kept by content below the cache folder, read-only, and shared by all processes.
 
+    Args: find: asked for the object only when it has to be downloaded.
     Raises: DataMissingError: no such object; ObjectChangedError: it has another hash than expected.
     """
     folder = cache_dir() / "objects"
     name = f"{expected}{suffix}" if expected else f"{random_id(20)}{suffix}"
     target = folder / name[:2] / name
-    if expected and target.exists():
-        if digest_once(LocalSource(target)).hash == expected:
-            with contextlib.suppress(OSError):
-                os.utime(target)  # what was used last is trimmed last
-            return target
-        _clear(target)
+    if expected and _holds(target, expected):
+        with contextlib.suppress(OSError):
+            os.utime(target)  # what was used last is trimmed last
+        return target
     scratch = Store(str(folder))
-    incoming = f"incoming/{random_id(20)}"
-    found = scratch.write(store.source(key), incoming)
+    incoming = f"{_INCOMING}/{random_id(20)}"
+    source = find()
+    found = scratch.write(source, incoming)
     if expected and found.hash != expected:
         scratch.remove(incoming)
         raise ObjectChangedError(
-            f"{store.uri(key)} has hash {found.hash}, its record says {expected}: it was changed "
+            f"{source.uri} has hash {found.hash}, its record says {expected}: it was changed "
             "without lamindb; put the old object back, or add the new one as a new version"
         )
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -71,10 +75,12 @@ def fetch(store: Store, key: str, expected: str | None, suffix: str) -> Path:
         path.chmod(0o444)
     try:
         path.rename(target)
-    except OSError:
-        if not target.exists():
-            raise
-        scratch.remove(incoming)  # another process fetched the same directory meanwhile
+    except OSError:  # a directory is there, which a rename replaces only when it is empty
+        if expected and _holds(target, expected):
+            scratch.remove(incoming)  # another process fetched the same meanwhile
+        else:
+            _clear(target)
+            path.rename(target)
     trim(folder, keep=target)
     return target
 
@@ -82,13 +88,14 @@ def fetch(store: Store, key: str, expected: str | None, suffix: str) -> Path:
 def trim(folder: Path, keep: Path) -> None:
     """Remove the copies used longest ago until ``settings.cache_size_bytes`` is kept."""
     found = []
-    for shard in folder.iterdir():
-        if shard.name == "incoming":
-            continue
-        for path in shard.iterdir():
-            with contextlib.suppress(FileNotFoundError):
+    for path in folder.glob("*/*"):
+        with contextlib.suppress(FileNotFoundError):
+            used_at = path.stat().st_mtime
+            if path.parent.name != _INCOMING:
                 size = sum(entry.size for entry in LocalSource(path).entries())
-                found.append((path.stat().st_mtime, size, path))
+                found.append((used_at, size, path))
+            elif time.time() - used_at > _ABANDONED_S:
+                _clear(path)
     total = sum(size for _, size, _ in found)
     for _, size, path in sorted(found):
         if total <= settings.cache_size_bytes:
@@ -96,6 +103,13 @@ def trim(folder: Path, keep: Path) -> None:
         if path != keep:
             _clear(path)
             total -= size
+
+
+def _holds(path: Path, expected: str) -> bool:
+    try:
+        return digest_once(LocalSource(path)).hash == expected
+    except DataError:
+        return False  # it is not there, or was trimmed this very moment
 
 
 def _clear(path: Path) -> None:

@@ -65,10 +65,19 @@ def copy_hashing(
             return md5.digest(), size
         md5.update(chunk)
         if target is not None:
-            target.write(chunk)
+            _write_all(target, chunk)
         size += count
         if advance is not None:
             advance(count)
+
+
+def _write_all(target: BinaryIO, chunk: memoryview) -> None:
+    # an unbuffered file takes a part, without an error, when a disk or a quota is about to be full
+    while chunk:
+        taken: int | None = target.write(chunk)
+        if taken is None:
+            return  # some of fsspec's files say nothing: they have taken all
+        chunk = chunk[taken:]
 
 
 def manifest_digest(lines: Iterable[ManifestLine]) -> Digest:

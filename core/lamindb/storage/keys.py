@@ -11,6 +11,7 @@ from lamindb.errors import KeyInvalidError
 
 MAX_KEY_BYTES = 1024
 MAX_PART_BYTES = 255
+MAX_SUFFIX_LENGTH = 64
 
 _VERSION_LIKE = re.compile(r"\.v?\d+([-_+].*)?", re.IGNORECASE)
 _SUFFIX_LIKE = re.compile(r"\.[A-Za-z0-9][A-Za-z0-9_+~-]{0,15}")
@@ -24,9 +25,10 @@ def validate_key(key: str) -> str:
     """
     problem = _problem(key)
     if problem:
-        shown = key if len(key) <= 80 else f"{key[:77]}..."
+        shown = repr(key)
+        shown = shown if len(shown) <= 80 else f"{shown[:77]}..."
         raise KeyInvalidError(
-            f"the key {shown!r} {problem}: give a relative path such as 'images/cells.png'", key
+            f"the key {shown} {problem}: give a relative path such as 'images/cells.png'", key
         )
     return key
 
@@ -53,9 +55,12 @@ def _problem(key: str) -> str | None:
         return "has '..', which could leave the storage"
     if "" in parts or "." in parts:
         return "has an empty part or '.'"
+    if "?versionId=" in key:
+        return "has '?versionId=', which S3's tools take for the version of another key"
     if any(len(part.encode()) > MAX_PART_BYTES for part in parts):
         return f"has a part of more than {MAX_PART_BYTES} bytes, which file systems refuse"
-    if FOLDER in parts:
+    # case does not tell folders apart on every file system
+    if FOLDER in (part.casefold() for part in parts):
         return f"lies in {FOLDER!r}, which belongs to the instance"
     return None
 
@@ -65,15 +70,18 @@ def suffix_of(name: str) -> str:
 
     A dot-file has none (``.bashrc`` → ``""``). Reading stops, from the right, at the first part
     that is no suffix: one that looks like a version (``.1``, ``.v2``, ``.2024-05``), is longer than
-    16 characters, or has other characters than letters, digits, ``_ + ~ -``. So
+    16 characters, or has other characters than letters, digits, ``_ + ~ -``; and before the whole
+    is longer than 64 characters, since it also ends names that are made of an id. So
     ``sample.v1.2.bam`` → ``.bam`` and ``reads.v3.fastq.gz`` → ``.fastq.gz``.
     """
-    taken: list[str] = []
+    taken = ""
     for suffix in reversed(PurePosixPath(name).suffixes):
         if _VERSION_LIKE.fullmatch(suffix) or not _SUFFIX_LIKE.fullmatch(suffix):
             break
-        taken.append(suffix)
-    return "".join(reversed(taken))
+        if len(suffix) + len(taken) > MAX_SUFFIX_LENGTH:
+            break
+        taken = suffix + taken
+    return taken
 
 
 def ancestors(key: str) -> list[str]:

@@ -8,33 +8,42 @@ from typing import IO, Any
 
 
 class RecordedPath(type(Path())):  # type: ignore[misc]
-    """The path of a File's object: a plain Path, but for one call before it is read.
+    """The path of a File's object: a plain Path, but for one call once it was opened for reading.
 
     Paths made from it, and copies of it in other processes, are plain ones.
     """
 
-    _before_reading: Callable[[], None] | None = None
+    _on_reading: Callable[[], None] | None = None
 
     @classmethod
-    def of(cls, path: Path, before_reading: Callable[[], None]) -> RecordedPath:
+    def of(cls, path: Path, on_reading: Callable[[], None]) -> RecordedPath:
         recorded = cls(path)
-        recorded._before_reading = before_reading
+        recorded._on_reading = on_reading
         return recorded
 
     def open(self, mode: str = "r", *arguments: Any, **options: Any) -> IO[Any]:
-        if self._before_reading is not None and ("r" in mode or "+" in mode):
-            self._before_reading()
-        return Path(self).open(mode, *arguments, **options)
+        stream = Path(self).open(mode, *arguments, **options)  # noqa: SIM115 - the caller closes it
+        if "r" in mode or "+" in mode:
+            try:
+                self._say_read()
+            except BaseException:
+                stream.close()
+                raise
+        return stream
 
     def read_bytes(self) -> bytes:
-        with self.open("rb") as stream:
-            content: bytes = stream.read()
-            return content
+        content = Path(self).read_bytes()
+        self._say_read()
+        return content
 
     def read_text(self, *arguments: Any, **options: Any) -> str:
-        if self._before_reading is not None:
-            self._before_reading()
-        return Path(self).read_text(*arguments, **options)
+        content = Path(self).read_text(*arguments, **options)
+        self._say_read()
+        return content
+
+    def _say_read(self) -> None:
+        if self._on_reading is not None:
+            self._on_reading()
 
     def __repr__(self) -> str:
         return repr(Path(self))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import stat
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -266,8 +267,22 @@ def filesystem(url: str) -> tuple[Any, str]:
 
     # a listing that another process has outdated would hide objects
     options = {"use_listings_cache": False} if url.startswith(("s3://", "gs://")) else {}
-    fs, path = url_to_fs(url, **options)
-    return fs, str(path)
+    if re.search(r"::[A-Za-z][A-Za-z0-9+.-]*://", url):
+        fs, path = url_to_fs(url, **options)  # a chain such as zip://a.csv::s3://bucket/b.zip
+        return fs, str(path)
+    # the path goes past fsspec's reading of URLs: '::' may be part of a name
+    scheme, _, rest = url.partition("://")
+    first, slash, below = rest.partition("/")
+    fs, base = url_to_fs(f"{scheme}://{first}", **options)
+    return fs, f"{str(base).rstrip('/')}{slash}{below}".rstrip("/")
+
+
+def files_below(fs: Any, path: str) -> list[str]:
+    """Return the path itself if it is a file, else the files in that folder.
+
+    fsspec takes ``*?[`` in names for wildcards when it works recursively, not for one file.
+    """
+    return [str(name) for name in fs.find(path)] if fs.isdir(path) else [path]
 
 
 def _info(url: str) -> dict[str, Any]:
@@ -293,7 +308,7 @@ def _remote_entry(fs: Any, path: str, relative: str, info: dict[str, Any]) -> En
     )
     return Entry(
         relative,
-        int(info["size"]),
+        int(info["size"] or 0),  # a web server need not say
         (info["size"], stamp),
         lambda: cast(BinaryIO, fs.open(path, "rb")),
     )

@@ -20,7 +20,15 @@ from lamindb.errors import (
     StorageReadOnlyError,
 )
 from lamindb.storage.hashing import Digest, copy_hashing
-from lamindb.storage.sources import Entry, Source, digest, filesystem, source_at
+from lamindb.storage.sources import (
+    Entry,
+    LocalSource,
+    RemoteSource,
+    Source,
+    digest,
+    files_below,
+    filesystem,
+)
 
 MARKER = f"{FOLDER}/storage_id"
 INCOMING = f"{FOLDER}/incoming"
@@ -34,6 +42,7 @@ class Store:
 
     def __init__(self, root: str) -> None:
         self.root = root
+        self._has_links: bool | None = None  # not asked yet
 
     @property
     def is_local(self) -> bool:
@@ -53,7 +62,8 @@ class Store:
             return Path(self.root) / key
         from upath import UPath
 
-        return cast(Path, UPath(self.uri(key)))
+        # part by part: a whole URL with '::' in it would be read as a chain
+        return cast(Path, UPath(self.root).joinpath(*key.split("/")))
 
     def key_of(self, location: str) -> str | None:
         """Return the key under which a path or URL lies in this store; None when it does not."""
@@ -84,6 +94,8 @@ class Store:
             return (Path(self.root) / MARKER).read_text(encoding="utf-8").strip()
         except (FileNotFoundError, NotADirectoryError):
             return None
+        except OSError as error:
+            raise self._explain(error, MARKER) from error
 
     def write_marker(self, storage_id: str) -> None:
         with self._explaining("the storage marker"):
@@ -116,7 +128,7 @@ class Store:
 
     def source(self, key: str) -> Source:
         """Return an object for reading; raises DataMissingError when there is none."""
-        return source_at(self.path(key) if self.is_local else self.uri(key))
+        return LocalSource(self.path(key)) if self.is_local else RemoteSource(self.uri(key))
 
     def exists(self, key: str) -> bool:
         if self.is_local:
@@ -195,6 +207,19 @@ class Store:
             _in_folder(target, place)
             _sync_folder(target.parent)
 
+    def links(self, incoming: str) -> bool:
+        """Whether :meth:`place` leaves a proof of a written object: not of a directory, and not
+        where the file system has no hard links."""
+        path = self.path(incoming)
+        if path.is_dir():
+            return False
+        if self._has_links is None:
+            second = path.with_name(f"{path.name}.link")
+            with self._explaining(incoming):
+                self._has_links = _link(path, second)
+                second.unlink(missing_ok=True)
+        return self._has_links
+
     def is_placed(self, incoming: str, final: str) -> bool:
         """Whether the object at ``final`` is the very one that was written to ``incoming``."""
         source, target = self.path(incoming), self.path(final)
@@ -207,10 +232,12 @@ class Store:
                 path = self.path(target)
                 _in_folder(path, lambda: self.path(source).rename(path))
                 _sync_folder(path.parent)
+                self._prune(self.path(source))
                 return
             fs, origin = filesystem(self.uri(source))
             _, destination = filesystem(self.uri(target))
-            fs.copy(origin, destination, recursive=fs.isdir(origin))
+            for name in files_below(fs, origin):
+                fs.cp_file(name, destination + name[len(origin) :])
         self.remove(source)
 
     def remove(self, key: str) -> None:
@@ -220,14 +247,21 @@ class Store:
                 self._remove_local(self.path(key))
                 return
             fs, path = filesystem(self.uri(key))
-            with suppress(FileNotFoundError):
-                fs.rm(path, recursive=fs.isdir(path))
+            for file in files_below(fs, path):
+                with suppress(FileNotFoundError):
+                    fs.rm_file(file)
+            with suppress(OSError, NotImplementedError):
+                fs.rmdir(path)  # stores with folders of their own keep empty ones
 
     def _remove_local(self, path: Path) -> None:
         if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path)
         else:
             path.unlink(missing_ok=True)
+        self._prune(path)
+
+    def _prune(self, path: Path) -> None:
+        """Remove the folders above a path that is gone, as far as they are empty."""
         root = Path(self.root)
         for folder in path.parents:
             if folder == root or root / FOLDER in (folder, folder.parent):

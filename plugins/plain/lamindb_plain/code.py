@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 import subprocess
 from functools import cache
 from pathlib import Path
+
+from lamindb.hooks import Caller
 
 
 def source_hash(text: str) -> str:
@@ -14,18 +17,20 @@ def source_hash(text: str) -> str:
     return hashlib.sha256(text.replace("\r\n", "\n").encode()).hexdigest()
 
 
-def key_of(path: Path, storage_root: Path | None) -> str:
+def key_of(path: Path, caller: Caller) -> str:
     """Return a name for a file of code that is the same wherever the project is checked out.
 
     ``<git remote>/<path in the repository>``, without credentials; outside of a repository with a
-    remote, the path relative to the folder that holds the storage, else the absolute path.
+    remote, ``<storage id>/<path>`` relative to the folder that holds the storage, else the absolute
+    path.
     """
     repository = _repository(path.parent)
     if repository is not None:
         top, remote = repository
         return f"{remote}/{path.resolve().relative_to(top).as_posix()}"
-    if storage_root is not None and path.is_relative_to(storage_root.parent):
-        return path.relative_to(storage_root.parent).as_posix()
+    if caller.storage_root is not None and path.is_relative_to(caller.storage_root.parent):
+        relative = path.relative_to(caller.storage_root.parent).as_posix()
+        return f"{caller.storage_id}/{relative}"
     return str(path)
 
 
@@ -37,6 +42,12 @@ def _repository(folder: Path) -> tuple[Path, str] | None:
 
 
 def _git(folder: Path, *arguments: str) -> str | None:
+    # within a git hook these name the hook's repository
+    environment = {
+        name: value
+        for name, value in os.environ.items()
+        if name not in ("GIT_DIR", "GIT_WORK_TREE")
+    }
     try:
         done = subprocess.run(
             ["git", "-C", str(folder), *arguments],
@@ -44,6 +55,7 @@ def _git(folder: Path, *arguments: str) -> str | None:
             text=True,
             timeout=5,
             check=False,
+            env=environment,
         )
     except (OSError, subprocess.TimeoutExpired):
         return None
@@ -63,4 +75,4 @@ def without_credentials(remote: str) -> str:
     text = re.sub(r"^[^/]*@", "", text)
     if not has_scheme:
         text = re.sub(r"^([^/:]+):(?!/)", r"\1/", text)
-    return text.split("?", 1)[0].rstrip("/").removesuffix(".git")
+    return re.split(r"[?#]", text, maxsplit=1)[0].rstrip("/").removesuffix(".git")

@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 import sys
 import warnings
+from functools import cache
 from pathlib import Path
 from typing import Any
 
-from lamindb.config import notebook_path
+from lamindb.config import given_notebook, notebook_path
 from lamindb.hooks import Caller, InferredTransform
 from lamindb_plain.code import key_of, source_hash
+
+_told: set[str] = set()
 
 
 class NotebookUnknownWarning(UserWarning):
@@ -26,22 +29,24 @@ def infer(caller: Caller) -> InferredTransform | None:
     shell = _kernel_shell()
     if shell is None:
         return None
-    path = notebook_path() or _from_vscode(shell) or _holding_cell(Path.cwd(), _running_cell(shell))
+    path = notebook_path() or _from_vscode(shell) or _of_session()
+    given = given_notebook()
+    if given and (path is None or path != Path(given).expanduser().resolve()):
+        _warn(caller, f"LAMINDB_NOTEBOOK={given!r} is no notebook: give the path of an .ipynb file")
     if path is None:
         folder = Path.cwd()
-        warnings.warn(
+        _warn(
+            caller,
             f"this kernel does not know its notebook: it is recorded as {folder.name!r}, after the "
             "folder. Name it by the environment variable LAMINDB_NOTEBOOK=path/to/it.ipynb, or "
             "pass ln.track(transform=ln.Transform('My notebook', type='notebook'))",
-            NotebookUnknownWarning,
-            stacklevel=2,
         )
-        key = f"{key_of(folder / '.', caller.storage_root)}/*.ipynb"
+        key = key_of(folder / "*.ipynb", caller)
         return InferredTransform(folder.name, key, "notebook", new_run=False)
     cells = read_cells(path) or []
     return InferredTransform(
         name=path.name,
-        key=key_of(path, caller.storage_root),
+        key=key_of(path, caller),
         type="notebook",
         source_hash=source_hash("\n\n".join(text for kind, text in cells if kind == "code")),
         reference=str(path),
@@ -59,6 +64,22 @@ def read_cells(path: Path) -> list[tuple[str, str]] | None:
         return None
 
 
+def _warn(caller: Caller, message: str) -> None:
+    """Warn once a session, at the line that called; kernels forget what they have shown."""
+    if message not in _told:
+        _told.add(message)
+        frame = caller.frame
+        warnings.warn_explicit(
+            message, NotebookUnknownWarning, frame.f_code.co_filename, frame.f_lineno
+        )
+
+
+@cache
+def _of_session() -> Path | None:
+    """Return the notebook that holds the cell which asked first: one session is one run."""
+    return _holding_cell(Path.cwd(), _running_cell(_kernel_shell()))
+
+
 def _kernel_shell() -> Any:
     ipython = sys.modules.get("IPython")
     shell = ipython.get_ipython() if ipython is not None else None
@@ -72,8 +93,9 @@ def _from_vscode(shell: Any) -> Path | None:
 
 
 def _running_cell(shell: Any) -> str | None:
-    executed = shell.user_ns.get("In")
-    return executed[-1] if isinstance(executed, list) and executed else None
+    # as it was written: In holds it with its magics already translated
+    executed = shell.history_manager.input_hist_raw
+    return executed[-1] if executed else None
 
 
 def _holding_cell(folder: Path, cell: str | None) -> Path | None:

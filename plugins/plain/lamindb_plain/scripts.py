@@ -20,7 +20,7 @@ def infer(caller: Caller) -> InferredTransform | None:
         return None
     return InferredTransform(
         name=path.name,
-        key=key_of(path, caller.storage_root),
+        key=key_of(path, caller),
         type="script",
         source_hash=source_hash(text.encode(errors="surrogateescape").decode(errors="replace")),
         reference=str(path),

@@ -1,0 +1,151 @@
+"""Plugins: found by entry point, asked one by one, and never able to take the others down."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pandas as pd
+import pytest
+
+import lamindb as ln
+from lamindb.errors import PluginError
+from lamindb.hooks import hookimpl, manager
+
+
+@pytest.fixture
+def install(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., None]]:
+    """Pretend that distributions with these plugins are installed beside the built-in ones."""
+    real = manager.entry_points
+
+    def install(**loaders: Callable[[], Any]) -> None:
+        points = [SimpleNamespace(name=name, load=load) for name, load in loaders.items()]
+        monkeypatch.setattr(manager, "entry_points", lambda group: [*real(group=group), *points])
+        manager.plugins.cache_clear()
+
+    yield install
+    manager.plugins.cache_clear()
+
+
+def plugin(**hooks: Callable[..., Any]) -> Any:
+    return SimpleNamespace(**{name: hookimpl(function) for name, function in hooks.items()})
+
+
+def broken(suffix: str) -> Any:
+    raise RuntimeError(f"no idea of {suffix}")
+
+
+def registered() -> set[str]:
+    return {name for name, _ in manager.plugins().list_name_plugin()}
+
+
+def test_the_built_in_plugins_register_like_any_other() -> None:
+    assert {"formats", "plain"} <= registered()
+
+
+def load_badly() -> Any:
+    raise ImportError("needs something that is not there")
+
+
+@pytest.mark.parametrize(
+    "load",
+    [
+        load_badly,
+        lambda: plugin(ln_misspelt=lambda: None),
+        lambda: plugin(ln_loader=lambda extension: None),
+        lambda: SimpleNamespace(ln_loader=hookimpl(wrapper=True)(lambda suffix: (yield))),
+    ],
+    ids=["import fails", "unknown hook", "unknown argument", "wrapper"],
+)
+def test_a_plugin_that_cannot_be_used_is_left_out_with_a_warning(
+    install: Callable[..., None], caplog: pytest.LogCaptureFixture, load: Callable[[], Any]
+) -> None:
+    install(bad=load, good=lambda: plugin(ln_loader=lambda suffix: len))
+    with caplog.at_level(logging.WARNING, "lamindb.plugins"):
+        names = registered()
+    assert names >= {"formats", "plain", "good"}
+    assert "bad" not in names
+    assert [record.levelname for record in caplog.records] == ["WARNING"]
+    assert "plugin 'bad' failed in import" in caplog.text
+    assert manager.first("ln_loader", suffix=".csv") is len
+
+
+def test_a_plugin_that_cannot_be_used_is_an_error_in_strict_mode(
+    install: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ln.settings, "strict", True)
+    install(bad=load_badly)
+    with pytest.raises(PluginError, match="plugin 'bad' failed in import: ImportError: needs"):
+        manager.plugins()
+
+
+def test_a_failing_hook_stops_no_other_and_is_logged_by_name(
+    install: Callable[..., None], caplog: pytest.LogCaptureFixture
+) -> None:
+    install(zzz=lambda: plugin(ln_loader=broken), aaa=lambda: plugin(ln_loader=lambda suffix: len))
+    with caplog.at_level(logging.WARNING, "lamindb.plugins"):
+        assert manager.every("ln_loader", suffix=".csv")
+        assert manager.first("ln_loader", suffix=".unknown") is len
+    assert "plugin 'zzz' failed in ln_loader: RuntimeError: no idea of .csv" in caplog.text
+
+
+def test_a_failing_hook_raises_in_strict_mode_once_the_others_were_asked(
+    install: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ln.settings, "strict", True)
+    asked: list[str] = []
+    install(
+        first=lambda: plugin(ln_loader=lambda suffix: asked.append(suffix)),
+        second=lambda: plugin(ln_loader=broken),
+    )
+    for ask in (manager.first, manager.every):
+        asked.clear()
+        with pytest.raises(PluginError, match="plugin 'second' failed in ln_loader") as caught:
+            ask("ln_loader", suffix=".x")
+        assert isinstance(caught.value.__cause__, RuntimeError)
+        assert asked == [".x"]
+
+
+def test_a_blocked_plugin_is_not_even_imported(
+    install: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ln.settings, "blocked_plugins", frozenset({"bad"}))
+    install(bad=lambda: pytest.fail("it was imported"))
+    assert "bad" not in registered()
+
+
+def test_a_plugin_brings_a_format_and_goes_before_the_built_in_one(
+    install: Callable[..., None], tmp_path: Path
+) -> None:
+    def write(data: Any, suffix: str) -> Any:
+        if suffix == ".lines":
+            return lambda frame, path: path.write_text("\n".join(frame["x"]))
+        return None
+
+    def read(suffix: str) -> Any:
+        return {
+            ".lines": lambda path: path.read_text().split("\n"),
+            ".csv": lambda path: "mine",
+        }.get(suffix)
+
+    install(lines=lambda: plugin(ln_serializer=write, ln_loader=read))
+    ln.setup.init(storage=tmp_path / "storage")
+    frame = pd.DataFrame({"x": ["a", "b"]})
+    assert ln.add(ln.File(frame, key="t.lines")).load() == ["a", "b"]
+    assert ln.add(ln.File(frame, key="t.csv")).load() == "mine"
+    pd.testing.assert_frame_equal(ln.add(ln.File(frame, key="t.parquet")).load(), frame)
+
+
+def test_a_loader_that_fails_on_a_file_is_the_callers_error(
+    install: Callable[..., None], tmp_path: Path
+) -> None:
+    ln.setup.init(storage=tmp_path / "storage")
+    (tmp_path / "a.json").write_text("{")
+    file = ln.add(ln.File(tmp_path / "a.json"))
+    run = ln.track(ln.Transform("Reader"))
+    with pytest.raises(ValueError, match="line 1"):
+        file.load()
+    assert run.inputs == []

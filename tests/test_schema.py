@@ -1,0 +1,439 @@
+"""The tables: by models and migrations the same, named by one convention, and shipped."""
+
+from __future__ import annotations
+
+import ast
+import re
+import shutil
+import sqlite3
+import subprocess
+import sys
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+from alembic.autogenerate import compare_metadata
+from alembic.config import Config
+from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy.schema import CreateIndex, CreateTable
+
+import lamindb as ln
+from lamindb import instance
+from lamindb.config import InstanceConfig
+from lamindb.db import migrate, schema
+from lamindb.db.database import Database, create_sqlite_file
+from lamindb.errors import DatabaseOutdatedError, DatabaseTooNewError
+
+ROOT = Path(__file__).parent.parent
+MIGRATIONS = ROOT / "core" / "lamindb" / "db" / "migrations"
+VERSIONS = sorted((MIGRATIONS / "versions").glob("*.py"))
+
+
+def database_at(path: Path) -> Database:
+    return Database(InstanceConfig("schema", str(path.parent), f"sqlite:///{path}"))
+
+
+@pytest.fixture
+def by_models(tmp_path: Path) -> Iterator[Database]:
+    database = database_at(tmp_path / "models.sqlite")
+    migrate.create(database)
+    yield database
+    database.dispose()
+
+
+@pytest.fixture
+def by_migrations(tmp_path: Path) -> Iterator[Database]:
+    create_sqlite_file(tmp_path / "migrations.sqlite")
+    database = database_at(tmp_path / "migrations.sqlite")
+    migrate.run_migrations(database)
+    yield database
+    database.dispose()
+
+
+def statements(database: Database) -> dict[str, list[str]]:
+    """The definition of each table and index, as sorted parts without the line ends."""
+    with database.read() as connection:
+        rows = connection.execute(
+            sa.text("SELECT type, name, sql FROM sqlite_master WHERE sql IS NOT NULL")
+        ).all()
+    found = {}
+    for kind, name, sql in rows:
+        flat = re.sub(r"\s+", " ", sql.replace('"', "")).replace("( ", "(").replace(" )", ")")
+        # the parts of a table in any order: Alembic writes a single key beside its column
+        body = flat[flat.index("(") + 1 : flat.rindex(")")]
+        parts = [flat[: flat.index("(")].strip(), *split_parts(body)]
+        found[f"{kind} {name}"] = sorted(parts) if kind == "table" else [flat]
+    return found
+
+
+def split_parts(body: str) -> list[str]:
+    """Split at the commas that are in no bracket."""
+    parts, depth = [""], 0
+    for character in body:
+        depth += {"(": 1, ")": -1}.get(character, 0)
+        if character == "," and not depth:
+            parts.append("")
+        else:
+            parts[-1] += character
+    return [part.strip() for part in parts]
+
+
+def test_models_and_migrations_build_the_same_tables(
+    by_models: Database, by_migrations: Database
+) -> None:
+    models, migrations = statements(by_models), statements(by_migrations)
+    for found in (models, migrations):
+        del found[f"table {migrate.VERSION_TABLE}"]  # Alembic's own, whose key has another name
+    assert models.keys() == migrations.keys()
+    for name, parts in models.items():
+        assert migrations[name] == parts, name
+    assert {f"table {name}" for name in schema.metadata.tables} <= models.keys()
+
+
+def test_alembic_finds_no_difference_to_the_models(
+    by_models: Database, by_migrations: Database
+) -> None:
+    for database in (by_models, by_migrations):
+        with database.read() as connection:
+            context = MigrationContext.configure(
+                connection,
+                opts={"compare_type": True, "version_table": migrate.VERSION_TABLE},
+            )
+            assert compare_metadata(context, schema.metadata) == []
+
+
+def test_the_comparison_would_see_a_difference(by_migrations: Database) -> None:
+    with by_migrations.begin() as connection:
+        connection.execute(sa.text("ALTER TABLE file ADD COLUMN extra TEXT"))
+        connection.execute(sa.text("DROP INDEX ix_file_hash"))
+    with by_migrations.read() as connection:
+        context = MigrationContext.configure(
+            connection, opts={"version_table": migrate.VERSION_TABLE}
+        )
+        assert {change[0] for change in compare_metadata(context, schema.metadata)} == {
+            "remove_column",
+            "add_index",
+        }
+
+
+def test_the_tables_are_legal_for_postgresql_as_well() -> None:
+    from sqlalchemy.dialects import postgresql
+
+    dialect = postgresql.dialect()
+    ddl = [
+        str(CreateTable(table).compile(dialect=dialect)) for table in schema.metadata.sorted_tables
+    ]
+    ddl += [
+        str(CreateIndex(index).compile(dialect=dialect))
+        for table in schema.metadata.sorted_tables
+        for index in table.indexes
+    ]
+    text = "\n".join(ddl)
+    assert text.count("TIMESTAMP WITH TIME ZONE") == text.count("TIMESTAMP")
+    assert "WHERE is_latest AND key IS NOT NULL" in text
+    assert "is_latest = 1" not in text
+
+
+def names_by_rule(table: sa.Table) -> Iterator[tuple[str | None, str]]:
+    """Every constraint and index of a table: the name it has, and the name of the convention."""
+    for constraint in table.constraints:
+        columns = "_".join(column.name for column in constraint.columns)
+        match constraint:
+            case sa.PrimaryKeyConstraint():
+                yield constraint.name, f"pk_{table.name}"
+            case sa.ForeignKeyConstraint():
+                target = constraint.referred_table.name
+                yield constraint.name, f"fk_{table.name}_{columns}_{target}"
+            case sa.UniqueConstraint():
+                yield constraint.name, f"uq_{table.name}_{columns}"
+            case _:
+                yield constraint.name, f"ck_{table.name}_"
+    for index in table.indexes:
+        columns = "_".join(column.name for column in index.columns)
+        # an index on some rows only says which; all others are named by their columns
+        partial = index.dialect_options["sqlite"]["where"] is not None
+        yield index.name, str(index.name) if partial else f"ix_{table.name}_{columns}"
+
+
+@pytest.mark.parametrize("table", schema.metadata.sorted_tables, ids=lambda table: table.name)
+def test_every_constraint_has_the_name_of_the_convention(table: sa.Table) -> None:
+    for name, expected in names_by_rule(table):
+        assert name == expected
+        assert len(expected) <= 63, "PostgreSQL cuts longer names"
+
+
+def test_every_constraint_has_a_name_in_the_database(
+    by_models: Database, by_migrations: Database
+) -> None:
+    for database in (by_models, by_migrations):
+        for name, parts in statements(database).items():
+            if name == f"table {migrate.VERSION_TABLE}":
+                continue
+            for part in parts:
+                if re.search(r"PRIMARY KEY|UNIQUE|FOREIGN KEY|CHECK", part) and "table" in name:
+                    assert part.startswith("CONSTRAINT "), (name, part)
+
+
+def test_every_foreign_key_is_indexed_or_points_to_a_small_table() -> None:
+    # without an index, deleting a run would read every file
+    small = {"user", "storage", "environment"}
+    for table in schema.metadata.sorted_tables:
+        leading = {
+            tuple(column.name for column in each.columns)
+            for each in [*table.indexes, table.primary_key]
+        }
+        for key in table.foreign_key_constraints:
+            columns = tuple(column.name for column in key.columns)
+            covered = any(index[: len(columns)] == columns for index in leading)
+            assert covered or key.referred_table.name in small, (table.name, columns)
+
+
+def test_the_constraints_hold(by_models: Database) -> None:
+    with by_models.begin() as connection:
+        now = schema.now()
+        connection.execute(schema.user.insert().values(id="U" * 8, handle="me"))
+        connection.execute(
+            schema.storage.insert().values(
+                id="S" * 8, root="/data", type="local", created_by_id="U" * 8
+            )
+        )
+    file = {
+        "name": "a",
+        "suffix": "",
+        "storage_id": "S" * 8,
+        "created_by_id": "U" * 8,
+        "created_at": now,
+    }
+
+    def insert(**values: object) -> None:
+        with by_models.begin() as connection:
+            connection.execute(schema.file.insert().values(**file, **values))
+
+    insert(id="1", key="k", hash="A", is_latest=False)
+    insert(id="2", key="k", hash="B", is_latest=True)
+    insert(id="3", hash="A")
+    refused: list[dict[str, object]] = [
+        {"id": "4", "key": "k", "hash": "C", "is_latest": True},  # two latest of a key
+        {"id": "5", "key": "k", "hash": "A", "is_latest": False},  # the same content twice
+        {"id": "6", "hash": "A"},  # the same without a key
+        {"id": "7", "key": "l", "run_id": "nobody"},  # a run that is not there
+        {"id": "1"},
+    ]
+    for values in refused:
+        with pytest.raises(sa.exc.IntegrityError):
+            insert(**values)
+
+
+# --- migrations ---------------------------------------------------------------------------------
+
+
+def script_directory() -> ScriptDirectory:
+    config = Config()
+    config.set_main_option("script_location", str(MIGRATIONS))
+    return ScriptDirectory.from_config(config)
+
+
+def test_the_migrations_are_one_chain_that_ends_at_head() -> None:
+    scripts = script_directory()
+    assert scripts.get_heads() == [migrate.HEAD]
+    assert scripts.get_bases() == ["0001"]
+    chain = [script.revision for script in scripts.walk_revisions()][::-1]
+    assert chain == sorted(chain), "revisions are compared as text"
+    assert [path.stem.split("_")[0] for path in VERSIONS] == chain
+
+
+@pytest.mark.parametrize("path", VERSIONS, ids=lambda path: path.stem)
+def test_a_migration_imports_nothing_that_may_change(path: Path) -> None:
+    imported = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        match node:
+            case ast.Import(names):
+                imported |= {alias.name.partition(".")[0] for alias in names}
+            case ast.ImportFrom(module, _, level):
+                assert not level, "a relative import"
+                imported.add((module or "").partition(".")[0])
+    assert imported <= {"sqlalchemy", "alembic", "datetime", "json", "__future__"}
+
+
+def test_an_instance_made_by_migrations_works_like_any_other(
+    tmp_path: Path, by_migrations: Database
+) -> None:
+    with by_migrations.read() as connection:
+        found = connection.execute(sa.text(f"SELECT * FROM {migrate.VERSION_TABLE}")).all()
+    assert [tuple(row) for row in found] == [(migrate.HEAD,)]
+    ln.setup.init(storage=tmp_path / "storage", db=f"sqlite:///{tmp_path / 'migrations.sqlite'}")
+    assert_an_instance_works(tmp_path)
+
+
+def assert_an_instance_works(tmp_path: Path) -> None:
+    run = ln.track(ln.Transform("x"), params={"a": 1})
+    (tmp_path / "a.txt").write_text("a")
+    first = ln.add(ln.File(tmp_path / "a.txt", key="k.txt"))
+    (tmp_path / "a.txt").write_text("b")
+    second = ln.add(ln.File(tmp_path / "a.txt", key="k.txt"))
+    ln.finish()
+    assert ln.select(ln.File).one() == second
+    assert set(run.outputs) == {first, second}
+    assert len(ln.select(ln.File, all_versions=True).df()) == 2
+    ln.delete(second, delete_data=True)
+    assert ln.select(ln.File).one().load() == "a"
+
+
+def test_an_older_sqlite_database_is_backed_up_and_upgraded_when_it_is_opened(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ln.setup.init(storage=tmp_path / "storage", name="old")
+    path = instance.current().config.sqlite_path
+    assert path is not None
+    user = ln.select(ln.User).one()
+    ln.setup.close()
+    write_second_migration(tmp_path, monkeypatch)
+    ln.setup.load("old")
+    assert ln.select(ln.User).one() == user
+    with sqlite3.connect(path) as connection:
+        found = connection.execute("SELECT nickname, handle FROM user").fetchall()
+        version = connection.execute(f"SELECT * FROM {migrate.VERSION_TABLE}").fetchall()
+    connection.close()
+    assert (found, version) == ([(None, user.handle)], [("0002",)])
+    (backup,) = path.parent.glob("*.backup")
+    with sqlite3.connect(backup) as connection:
+        assert connection.execute("SELECT handle FROM user").fetchall() == [(user.handle,)]
+        assert connection.execute(f"SELECT * FROM {migrate.VERSION_TABLE}").fetchall() == [
+            ("0001",)
+        ]
+        assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+    connection.close()
+    assert_an_instance_works(tmp_path)
+    ln.setup.close()
+    ln.setup.load("old")
+    assert len(list(path.parent.glob("*.backup"))) == 1
+
+
+def write_second_migration(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let this version of the package know one migration more than the last one did."""
+    scripts = tmp_path / "migrations"
+    shutil.copytree(MIGRATIONS, scripts, ignore=shutil.ignore_patterns("__pycache__"))
+    (scripts / "versions" / "0002_nicknames.py").write_text(
+        "import sqlalchemy as sa\n"
+        "from alembic import op\n"
+        'revision = "0002"\n'
+        'down_revision = "0001"\n\n\n'
+        "def upgrade() -> None:\n"
+        '    op.add_column("user", sa.Column("nickname", sa.String(length=8)))\n'
+    )
+    real = Config.set_main_option
+
+    def elsewhere(config: Config, name: str, value: str) -> None:
+        real(config, name, str(scripts) if name == "script_location" else value)
+
+    monkeypatch.setattr(Config, "set_main_option", elsewhere)
+    monkeypatch.setattr(migrate, "HEAD", "0002")
+
+
+def test_a_failing_migration_leaves_the_database_as_it_was(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ln.setup.init(storage=tmp_path / "storage", name="old")
+    path = instance.current().config.sqlite_path
+    assert path is not None
+    ln.setup.close()
+    write_second_migration(tmp_path, monkeypatch)
+    with (tmp_path / "migrations" / "versions" / "0002_nicknames.py").open("a") as stream:
+        stream.write('    raise RuntimeError("half way")\n')
+    with pytest.raises(RuntimeError, match="half way"):
+        ln.setup.load("old")
+    with sqlite3.connect(path) as connection:
+        columns = {row[1] for row in connection.execute("PRAGMA table_info(user)")}
+        version = connection.execute(f"SELECT * FROM {migrate.VERSION_TABLE}").fetchall()
+    connection.close()
+    assert "nickname" not in columns
+    assert version == [("0001",)]
+
+
+def test_a_newer_database_is_refused_and_left_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ln.setup.init(storage=tmp_path / "storage", name="new")
+    path = instance.current().config.sqlite_path
+    assert path is not None
+    ln.setup.close()
+    with sqlite3.connect(path) as connection:
+        connection.execute(f"UPDATE {migrate.VERSION_TABLE} SET version_num = '9999'")
+    connection.close()
+    with pytest.raises(DatabaseTooNewError, match=r"at revision 9999.*upgrade the package"):
+        ln.setup.load("new")
+    assert list(path.parent.glob("*.backup")) == []
+
+
+def test_a_shared_database_is_never_upgraded_on_its_own(
+    tmp_path: Path, by_models: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(migrate, "HEAD", "0002")
+    monkeypatch.setattr(InstanceConfig, "sqlite_path", None)
+    with pytest.raises(DatabaseOutdatedError, match="run 'lamin db upgrade'"):
+        migrate.ensure_current(by_models)
+    assert migrate.revision(by_models) == "0001"
+
+
+def test_upgrading_leaves_the_hosts_logging_alone(by_migrations: Database) -> None:
+    # Alembic's own template of env.py disables every logger that it does not know
+    code = (
+        "import logging; logging.getLogger('host').setLevel('DEBUG'); "
+        "from pathlib import Path; from lamindb.config import InstanceConfig; "
+        "from lamindb.db import migrate; from lamindb.db.database import Database, "
+        "create_sqlite_file; path = Path('fresh.sqlite').resolve(); create_sqlite_file(path); "
+        "migrate.run_migrations(Database(InstanceConfig('x', '/', f'sqlite:///{path}'))); "
+        "host = logging.getLogger('host'); "
+        "print(host.disabled, host.level, logging.getLogger().handlers)"
+    )
+    child = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert child.stdout == "False 10 []\n", child.stderr
+    assert child.stderr == ""
+
+
+# --- the wheel ----------------------------------------------------------------------------------
+
+
+def test_the_wheel_holds_the_package_with_its_migrations(tmp_path: Path) -> None:
+    pytest.importorskip("hatchling")
+    # from a copy, so that nothing is written beside the source
+    for name in ("pyproject.toml", "README.md", "LICENSE", "core", "plugins"):
+        source = ROOT / name
+        if source.is_dir():
+            shutil.copytree(
+                source, tmp_path / "tree" / name, ignore=shutil.ignore_patterns("__pycache__")
+            )
+        else:
+            (tmp_path / "tree").mkdir(exist_ok=True)
+            shutil.copy(source, tmp_path / "tree" / name)
+    done = subprocess.run(
+        [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(tmp_path / "dist")],
+        cwd=tmp_path / "tree",
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    (wheel,) = (tmp_path / "dist").glob("*.whl")
+    with zipfile.ZipFile(wheel) as archive:
+        names = set(archive.namelist())
+    expected = {
+        path.relative_to(ROOT / "core").as_posix()
+        for path in (ROOT / "core" / "lamindb").rglob("*")
+        if path.is_file() and "__pycache__" not in path.parts
+    }
+    assert expected <= names
+    assert {f"lamindb/db/migrations/versions/{path.name}" for path in VERSIONS} <= names
+    assert {"lamindb/py.typed", "lamindb/db/migrations/env.py"} <= names
+    assert {name.split("/")[0] for name in names if "dist-info" not in name} == {
+        "lamindb",
+        "lamindb_plain",
+    }
+    assert not any(name.startswith("tests/") or "__pycache__" in name for name in names)
+    (entry_points,) = (name for name in names if name.endswith("entry_points.txt"))
+    with zipfile.ZipFile(wheel) as archive:
+        points = archive.read(entry_points).decode()
+    assert "lamin = lamindb.cli:main" in points
+    assert "[lamindb]" in points
