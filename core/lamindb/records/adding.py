@@ -71,6 +71,11 @@ def add(record: Any, **fields: Any) -> Any:
 
 
 def _get_or_create(entity: type[R], fields: dict[str, Any]) -> R:
+    if not fields:
+        raise RecordError(
+            f"ln.add({entity.__name__}) says nothing of the record: give its fields, as in "
+            "ln.add(ln.User, handle='me')"
+        )
     same = (field_of(entity, name) == value for name, value in fields.items())
     found: list[R] = read_all(select(entity).where(*same).limit(1))
     if found:
