@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -20,6 +21,8 @@ from lamindb.identifiers import STORAGE_ID_LENGTH, USER_ID_LENGTH, random_id
 from lamindb.storage.store import Store
 
 logger = logging.getLogger("lamindb")
+
+_LOCATED_S = 1.0
 
 _lock = threading.RLock()
 _current: Instance | None = None
@@ -44,6 +47,7 @@ class Instance:
         migrate.ensure_current(self.database)
         self._user_id: str | None = None
         self._locations: dict[str, Location] | None = None
+        self._located_at = 0.0
         self.default_storage_id = self._find_default_storage()
 
     @property
@@ -77,8 +81,13 @@ class Instance:
             ) from None
 
     def managed_locations(self) -> list[Location]:
-        """Return the storages whose files stay where they are when they are added."""
-        self._locations = self._read_locations()
+        """Return the storages whose files stay where they are when they are added.
+
+        One that another process has added is known here within a second.
+        """
+        if self._locations is None or time.monotonic() - self._located_at > _LOCATED_S:
+            self._locations = self._read_locations()
+            self._located_at = time.monotonic()
         return [location for location in self._locations.values() if location.managed]
 
     def forget_locations(self) -> None:
