@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import random
@@ -13,15 +12,11 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
 
 import pytest
 from fsspec.core import url_to_fs
-from fsspec.implementations.memory import MemoryFileSystem
 from sqlalchemy import select
 
 import lamindb as ln
@@ -29,8 +24,6 @@ from forking import WarmProcess
 from lamindb import instance, journal
 from lamindb.db import schema
 from lamindb.errors import BusyError, DatabaseUnreachableError, LeaseLostError, RecordError
-from lamindb.journal import Step, undo
-from lamindb.storage.hashing import ManifestLine, manifest_digest
 from lamindb.storage.sources import Source, digest
 from lamindb.storage.store import INCOMING, VERSIONS, Store
 
@@ -835,126 +828,3 @@ def test_a_process_killed_after_any_request_to_an_object_store_leaves_all_or_not
         worker = warm.fork(die_after_request, act, number)
         assert worker.wait() == -signal.SIGKILL, worker.output.read_text()
         assert open_afresh() in (BEFORE, after), f"killed after request {number} of {requests}"
-
-
-# --- undoing one step in a store that cannot rename -----------------------------------------------
-
-Files = dict[str, str]
-
-OLD = {"key/1": "old", "key/2": "old too"}
-NEW = {"key/1": "new", "key/2": "new too"}
-OLDER = {"key/1": "older", "key/2": "older too"}
-
-
-def at(place: str, files: Files, *parts: str) -> Files:
-    """Return files as they lie at another place, perhaps some of them only."""
-    return {
-        f"{place}/{name.split('/')[1]}": content
-        for name, content in files.items()
-        if not parts or name.split("/")[1] in parts
-    }
-
-
-def hash_of(files: Files) -> str:
-    lines = [
-        ManifestLine(name.split("/")[1], len(content), hashlib.md5(content.encode()).hexdigest())
-        for name, content in files.items()
-    ]
-    return manifest_digest(lines).hash
-
-
-ADDED = Step("storage", "key", new_hash=hash_of(NEW))
-CHANGED = replace(ADDED, aside="aside", aside_hash=hash_of(OLD))
-DELETED = Step("storage", "key", aside="aside", aside_hash=hash_of(OLD))
-BACK = replace(DELETED, back="back", back_hash=hash_of(OLDER))
-OLDER_BACK = at("back", OLDER)
-
-REACHED: list[tuple[Step, Files, Files]] = [
-    (ADDED, {}, {}),
-    (ADDED, at("key", NEW, "1"), {}),
-    (ADDED, NEW, {}),
-    *(
-        (step, {**reached, **more}, {**OLD, **more})
-        for step, more in ((CHANGED, {}), (DELETED, {}), (BACK, OLDER_BACK))
-        for reached in (
-            OLD,
-            {**OLD, **at("aside", OLD, "1")},
-            {**OLD, **at("aside", OLD)},
-            {**at("key", OLD, "2"), **at("aside", OLD)},
-            at("aside", OLD),
-        )
-    ),
-    (CHANGED, {**at("aside", OLD), **at("key", NEW, "1")}, OLD),
-    (CHANGED, {**at("aside", OLD), **NEW}, OLD),
-    (BACK, {**at("aside", OLD), **OLDER_BACK, **at("key", OLDER, "1")}, {**OLD, **OLDER_BACK}),
-    (BACK, {**at("aside", OLD), **OLDER_BACK, **OLDER}, {**OLD, **OLDER_BACK}),
-    (BACK, {**at("aside", OLD), **at("back", OLDER, "2"), **OLDER}, {**OLD, **OLDER_BACK}),
-    (BACK, {**at("aside", OLD), **OLDER}, {**OLD, **OLDER_BACK}),
-]
-
-
-class Killed(BaseException):
-    """In the place of SIGKILL, which memory does not outlive."""
-
-
-@pytest.fixture
-def memory() -> Iterator[Store]:
-    store = Store(f"memory://{uuid4().hex}")
-    yield store
-    fs, path = url_to_fs(store.root)
-    if fs.exists(path):
-        fs.rm(path, recursive=True)
-
-
-def lay(store: Store, files: Files) -> None:
-    fs, path = url_to_fs(store.root)
-    if fs.exists(path):
-        fs.rm(path, recursive=True)
-    fs.pipe({f"{path}/{name}": content.encode() for name, content in files.items()})
-
-
-def lying(store: Store) -> Files:
-    fs, path = url_to_fs(store.root)
-    return {
-        name.removeprefix(f"{path}/"): fs.cat_file(name).decode()
-        for name in (fs.find(path) if fs.exists(path) else [])
-    }
-
-
-@pytest.mark.parametrize(("step", "reached", "before"), REACHED)
-def test_a_step_is_undone_from_wherever_it_had_come_to_also_when_that_is_cut_short(
-    step: Step, reached: Files, before: Files, memory: Store, monkeypatch: pytest.MonkeyPatch
-):
-    lay(memory, reached)
-    undo(memory, step)
-    assert lying(memory) == before
-
-    left = 0
-
-    def dying(act: Callable[..., Any]) -> Callable[..., Any]:
-        def change(*arguments: Any, **options: Any) -> Any:
-            nonlocal left
-            if left == 0:
-                raise Killed
-            left -= 1
-            return act(*arguments, **options)
-
-        return change
-
-    for changes in range(12):
-        lay(memory, reached)
-        left = changes
-        with monkeypatch.context() as patch, suppress(Killed):
-            for name in ("cp_file", "rm_file"):
-                patch.setattr(MemoryFileSystem, name, dying(getattr(MemoryFileSystem, name)))
-            undo(memory, step)
-        undo(memory, step)
-        assert lying(memory) == before, f"killed after {changes} changes"
-
-
-def test_undoing_twice_changes_nothing_more(memory: Store):
-    for step, reached, before in REACHED:
-        lay(memory, reached)
-        undo(memory, step)
-        undo(memory, step)
-        assert lying(memory) == before

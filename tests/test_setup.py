@@ -8,9 +8,10 @@ import stat
 import subprocess
 import sys
 import threading
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
 
@@ -24,6 +25,8 @@ from lamindb.errors import (
     SetupError,
     StorageMissingError,
 )
+
+T = TypeVar("T")
 
 
 def python(code: str, folder: Path | str = ".", **environment: str) -> str:
@@ -39,12 +42,30 @@ def python(code: str, folder: Path | str = ".", **environment: str) -> str:
     return done.stdout.strip()
 
 
-USED = "print(ln.setup.settings.instance.name)"
-
-
 def forget() -> None:
     """Become a process that has made no choice yet."""
     instance.reset()
+
+
+def used(folder: Path | str = ".", **environment: str) -> str:
+    """Return the name of the instance that a process begun in a folder uses."""
+    return str(asked(lambda: ln.setup.settings.instance.name, folder, **environment))
+
+
+def files(folder: Path | str = ".") -> int:
+    """Return how many files it has."""
+    return int(asked(lambda: ln.select(ln.File).count(), folder))
+
+
+def asked(ask: Callable[[], T], folder: Path | str = ".", **environment: str) -> T:
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in environment.items():
+            patch.setenv(name, value)
+        patch.chdir(folder)
+        forget()
+        answer = ask()
+        forget()
+    return answer
 
 
 def add_text(text: str, key: str) -> ln.File:
@@ -134,7 +155,7 @@ def test_init_again_from_elsewhere_makes_that_folder_use_the_instance_too(tmp_pa
     other.mkdir()
     os.chdir(other)
     ln.setup.init(made.storage)
-    assert python(USED, other) == "mydata"
+    assert used(other) == "mydata"
     assert (other / ".lamindb/instance.toml").is_file()
 
 
@@ -218,7 +239,7 @@ def test_a_name_that_could_be_no_files_name_is_refused(name: str) -> None:
 )
 def test_an_instance_is_named_after_its_folder(folder: str, name: str) -> None:
     assert ln.setup.init(folder).name == name
-    assert python(USED) == name
+    assert used() == name
 
 
 def test_two_processes_may_init_at_once() -> None:
@@ -256,7 +277,7 @@ def test_projects_whose_storage_folders_have_one_name_do_not_clash(tmp_path: Pat
     ]
     for each in made:
         folder = Path(each.storage).parent
-        assert python(USED, folder) == each.name  # in its folder
+        assert used(folder) == each.name  # in its folder
         assert ln.setup.load(each.name).storage == each.storage  # and by its name
         assert make(folder).name == each.name  # again
 
@@ -303,10 +324,6 @@ def test_which_instance_is_used_goes_from_the_nearest_choice_to_the_farthest(
     below = inner / "deep" / "down"
     below.mkdir(parents=True)
 
-    def used() -> str:
-        instance.reset()
-        return ln.setup.settings.instance.name
-
     os.chdir(tmp_path)
     assert used() == "current"
     os.chdir(tmp_path / "outer")
@@ -319,7 +336,7 @@ def test_which_instance_is_used_goes_from_the_nearest_choice_to_the_farthest(
     assert used() == "named"
     ln.setup.load("loaded")
     assert ln.setup.settings.instance.name == "loaded"
-    assert python(USED) == "named"  # another process
+    assert python("print(ln.setup.settings.instance.name)") == "named"  # another process
 
 
 @pytest.mark.parametrize("reference", ["mine", "p/mydata", "p", "p/"])
@@ -330,13 +347,13 @@ def test_an_instance_is_loaded_by_name_storage_or_project_folder(
     forget()
     os.chdir(tmp_path)
     assert ln.setup.load(reference).name == "mine"
-    assert python(USED, LAMINDB_INSTANCE=reference) == "mine"
+    assert used(LAMINDB_INSTANCE=reference) == "mine"
 
 
 def test_the_environment_can_name_storage_and_database(tmp_path: Path) -> None:
     made = make(tmp_path / "p", db=f"sqlite:///{tmp_path}/records.db", name="mine")
-    assert python(USED, LAMINDB_STORAGE=made.storage) == "mine"  # which knows its database
-    assert python(USED, LAMINDB_STORAGE=made.storage, LAMINDB_DB=made.db) == "mydata"
+    assert used(LAMINDB_STORAGE=made.storage) == "mine"  # which knows its database
+    assert used(LAMINDB_STORAGE=made.storage, LAMINDB_DB=made.db) == "mydata"
 
 
 def test_a_database_in_the_environment_without_a_storage_is_refused(
@@ -364,7 +381,7 @@ def test_a_failed_load_changes_nothing(tmp_path: Path) -> None:
         ln.setup.load("gone")
     assert ln.setup.settings.instance.name == "mydata"
     os.chdir(tmp_path)
-    assert python(USED) == "mydata"
+    assert used() == "mydata"
 
 
 @pytest.mark.parametrize(
@@ -403,9 +420,9 @@ def test_close_forgets_the_current_instance_but_not_that_of_a_folder(tmp_path: P
     os.chdir(tmp_path)
     with pytest.raises(NoInstanceError):
         ln.setup.info()
-    assert python(USED, tmp_path / "p") == "mydata"
+    assert used(tmp_path / "p") == "mydata"
     ln.setup.load("mydata")
-    assert python(USED) == "mydata"
+    assert used() == "mydata"
 
 
 def test_a_working_directory_that_was_removed_gives_one_clear_error(tmp_path: Path) -> None:
@@ -441,7 +458,7 @@ def test_a_moved_project_works_and_its_storages_row_follows(tmp_path: Path) -> N
     with pytest.raises(DatabaseMissingError, match="moved"):
         ln.setup.load("mydata")  # the user's list still has the old place
     ln.setup.load("new")
-    assert python("print(ln.select(ln.File).count())") == "2"
+    assert files() == 2
     assert ln.setup.load("mydata").storage == str(tmp_path / "new/mydata")
 
 
@@ -471,9 +488,9 @@ def test_a_copy_of_a_project_is_an_instance_of_its_own(tmp_path: Path) -> None:
 
     assert ln.select(ln.File).count() == 2
     assert Path("mydata/b.txt").exists()
-    assert python("print(ln.select(ln.File).count())", tmp_path / "a") == "1"
+    assert files(tmp_path / "a") == 1
     ln.setup.init("mydata")
-    assert python("print(ln.select(ln.File).count())", tmp_path) == "2"  # it is the current one
+    assert files(tmp_path) == 2  # it is the current one
     assert ln.setup.load("mydata").storage == original.storage  # the name stays with the first
     assert ln.setup.load(tmp_path / "b").storage == str(tmp_path / "b/mydata")
 
@@ -692,7 +709,7 @@ def test_a_damaged_project_file_is_named_with_what_to_do(content: bytes) -> None
     assert "s3cr3t" not in str(error.value)
 
     ln.setup.init("mydata")  # what the message says
-    assert python(USED) == "mydata"
+    assert used() == "mydata"
 
 
 def test_a_damaged_file_in_the_users_list_hides_no_other_instance(tmp_path: Path) -> None:
@@ -718,7 +735,7 @@ def test_an_unwritable_settings_folder_prevents_neither_init_nor_use(
     assert made.name == "mydata"
     assert caplog.text.count(str(tmp_path / "file" / "settings")) == 1
     assert add_text("a", "a.txt").run is None
-    assert python("print(ln.select(ln.File).count())") == "1"
+    assert files() == 1
 
     with caplog.at_level(logging.WARNING):
         assert ln.setup.load("./mydata").name == "mydata"
@@ -734,7 +751,7 @@ def test_a_project_folder_that_cannot_be_written_is_no_obstacle_either(
     with caplog.at_level(logging.WARNING):
         ln.setup.init(tmp_path / "mydata")
     assert str(Path.cwd() / ".lamindb") in caplog.text
-    assert python(USED) == "mydata"  # as the user's current one
+    assert used() == "mydata"  # as the user's current one
 
 
 # --- delete -------------------------------------------------------------------------------------

@@ -516,7 +516,7 @@ class Versions(RuleBasedStateMachine):
 
 @pytest.mark.parametrize("kind", ["a folder", "memory"])
 @pytest.mark.parametrize(
-    "examples", [8, pytest.param(60, marks=pytest.mark.full)], ids=["few", "many"]
+    "examples", [8, pytest.param(30, marks=pytest.mark.full)], ids=["few", "many"]
 )
 def test_after_any_calls_rows_and_objects_agree(kind: str, examples: int, tmp_path: Path) -> None:
     root = f"{tmp_path}/{{}}" if kind == "a folder" else "memory://any-{}"

@@ -382,7 +382,9 @@ if __name__ == "__main__":
 """
 
 
-@pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
+@pytest.mark.parametrize(
+    "method", ["fork", "spawn", pytest.param("forkserver", marks=pytest.mark.full)]
+)
 def test_children_of_multiprocessing_end_their_own_runs_and_not_the_parents(
     project: Path, method: str
 ) -> None:
@@ -395,11 +397,16 @@ def test_children_of_multiprocessing_end_their_own_runs_and_not_the_parents(
     found = {run.name: run for run in ln.select(ln.Run).all()}
     parent = found.pop("parent")
     assert parent.status == "completed"
-    assert {name: (run.status, run.error) for name, run in found.items()} == {
-        f"{method} well": ("completed", None),
-        f"{method} ill": ("failed", "ValueError: in the child"),
-        f"{method} out": ("failed", "exit code 1: enough"),
+    assert {name: run.status for name, run in found.items()} == {
+        f"{method} well": "completed",
+        f"{method} ill": "failed",
+        f"{method} out": "failed",
     }
+    errors = [found[f"{method} {name}"].error for name in ("ill", "out")]
+    if sys.version_info < (3, 13):
+        assert errors == ["ValueError: in the child", "exit code 1: enough"]
+    else:  # which forgets the exception before exit handlers run
+        assert all(error.startswith("exit code 1") for error in errors)
     assert {run.parent for run in found.values()} == {parent}
     assert len({run.pid for run in [parent, *found.values()]}) == 4
 
@@ -558,7 +565,22 @@ ENDINGS: dict[str, tuple[str, str, str | None]] = {
 }
 
 
-@pytest.mark.parametrize("ending", ENDINGS)
+# what is like another one
+RARE = {
+    "an exception without words",
+    "an exception that was caught",
+    "sys.exit of nothing",
+    "sys.exit of True",
+    "sys.exit of False",
+    "sys.exit with cleaning up",
+    "quit",
+}
+
+
+@pytest.mark.parametrize(
+    "ending",
+    [pytest.param(name, marks=pytest.mark.full) if name in RARE else name for name in ENDINGS],
+)
 def test_the_run_says_how_the_script_ended_and_the_script_ends_as_without_us(
     project: Path, ending: str
 ) -> None:
@@ -810,11 +832,11 @@ def test_a_script_outside_of_the_project_is_keyed_by_its_whole_path(
 def test_changed_code_is_a_new_version_and_the_same_code_again_reuses_its_own(
     project: Path,
 ) -> None:
-    for code in ("# a", "# b", "# a", "# c", "# a\r"):
+    for code in ("# a", "# b", "# a\r", "# c"):
         done(f"{TRACK}\n{code}\n")
 
     found = [(run.transform_id, run.transform_version) for run in ln.select(ln.Run).all()]
-    assert [version for _, version in found] == ["0", "1", "0", "2", "0"]
+    assert [version for _, version in found] == ["0", "1", "0", "2"]
     assert len({transform_id for transform_id, _ in found}) == 1
     assert ln.select(ln.Transform).count() == 3
 

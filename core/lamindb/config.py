@@ -311,9 +311,21 @@ def normalise_root(storage: str | os.PathLike[str]) -> str:
             raise SetupError(
                 f"{storage!r} is no storage root: give a folder or a URL like s3://bucket"
             )
-        return str(Path(text).expanduser().resolve())
+        return str(expand_user(text).resolve())
     refuse_credentials(text)
+    scheme, _, rest = text.partition("://")
+    if not rest.strip("/") or scheme.lower() in ("http", "https"):
+        raise SetupError(
+            f"{text!r} cannot hold files: give a folder, or a URL with a bucket such as "
+            "s3://bucket/prefix"
+        )
     return text.rstrip("/") if not text.endswith("://") else text
+
+
+def expand_user(path: str | os.PathLike[str]) -> Path:
+    """Return a path with a leading ``~`` replaced; one behind ``./`` is a folder of that name."""
+    text = os.fspath(path)
+    return Path(text).expanduser() if text.startswith("~") else Path(text)
 
 
 def _as_text(location: object) -> str:
@@ -329,8 +341,14 @@ def is_remote(root: str) -> bool:
 
 
 def refuse_credentials(url: str) -> None:
-    """Raise CredentialsError if a storage URL carries credentials; the message hides them."""
-    scheme, _, rest = url.partition("://")
+    """Raise CredentialsError if a URL, or a link of a chain of them, carries credentials.
+
+    The message hides them.
+    """
+    first, *others = re.split(r"::(?=[A-Za-z][A-Za-z0-9+.-]*://)", url)
+    for other in others:
+        refuse_credentials(other)
+    scheme, _, rest = first.partition("://")
     authority = rest.split("/", 1)[0]
     # a question mark may be part of an object's name; options are name=value
     if "@" in authority or re.search(r"\?[^/?]*=", rest):

@@ -13,9 +13,8 @@ from lamindb import instance, journal, liveness
 from lamindb.db import schema
 from lamindb.errors import DataError, LaminError
 from lamindb.instance import Instance, Location
-from lamindb.storage.cache import digest_once
-from lamindb.storage.sources import LocalSource, digest
-from lamindb.storage.store import VERSIONS
+from lamindb.storage.keys import object_key
+from lamindb.storage.sources import digest
 
 DISTRIBUTION = "lamindb-workflows"
 
@@ -148,13 +147,11 @@ def _folders(key: str) -> Iterator[str]:
 
 def _object(location: Location, row: Any, hashes: bool) -> Iterator[Finding]:
     store = location.store
-    aside = f"{VERSIONS}/{row.id}{row.suffix}"
-    key = (row.key or f"{row.id}{row.suffix}") if row.is_latest else aside
+    key = object_key(row.id, row.key, row.suffix, is_latest=row.is_latest)
     try:
         source = store.source(key)
         if hashes:
-            found = digest_once(source) if isinstance(source, LocalSource) else digest(source)
-            changed = row.hash is not None and found.hash != row.hash
+            changed = row.hash is not None and digest(source).hash != row.hash
         else:
             changed = sum(entry.size for entry in source.entries()) != row.size
     except DataError:

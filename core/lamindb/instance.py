@@ -70,10 +70,11 @@ class Instance:
 
         Raises: StorageMissingError: a folder of another host, which cannot be reached from here.
         """
-        if self._locations is None or storage_id not in self._locations:
-            self._locations = self._read_locations()
+        known = self._locations
+        if known is None or storage_id not in known:
+            known = self._locations = self._read_locations()
         try:
-            return self._locations[storage_id]
+            return known[storage_id]
         except KeyError:
             raise StorageMissingError(
                 f"storage {storage_id} is a folder of another host: reach its files there, or "
@@ -85,10 +86,11 @@ class Instance:
 
         One that another process has added is known here within a second.
         """
-        if self._locations is None or time.monotonic() - self._located_at > _LOCATED_S:
-            self._locations = self._read_locations()
+        known = self._locations
+        if known is None or time.monotonic() - self._located_at > _LOCATED_S:
+            known = self._locations = self._read_locations()
             self._located_at = time.monotonic()
-        return [location for location in self._locations.values() if location.managed]
+        return [location for location in known.values() if location.managed]
 
     def forget_locations(self) -> None:
         self._locations = None

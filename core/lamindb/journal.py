@@ -15,7 +15,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 from sqlalchemy import ColumnElement, Connection, delete, insert, select, update
@@ -237,7 +237,7 @@ class _Lease:
     def __init__(self, work: Operation) -> None:
         self._work = work
         self._stopped = threading.Event()
-        # most operations end before the first beat: a timer thread costs nothing until then
+        # most operations end before the first beat
         self._thread: threading.Timer | None = None
         self._schedule()
 
@@ -270,10 +270,10 @@ def _undo_own(work: Operation) -> bool:
         if _settle(work, _is_own) or work.ended:
             return True
         if not _is_there(work):
-            # its taker cannot have undone what was done since. The rows of others may have come:
-            # only what is provably ours goes
+            # its taker cannot have undone what was done since. Others may have recorded the same
+            # bytes under the key: only the very object that was written here goes
             for step in work.steps:
-                _remove_if_ours(work.locate(step.storage_id), step)
+                _remove_if_ours(work.locate(step.storage_id), replace(step, new_hash=None))
     except (LaminError, OSError) as error:
         logger.warning(
             "operation %s could not be undone yet (%s): the next opening of the instance, or "
@@ -410,10 +410,24 @@ def undo(store: Store, step: Step) -> None:
         if not store.is_local and _holds(store, step.final, step.aside_hash):
             store.remove(step.aside)  # the copy aside had not come to its end
         else:
-            store.remove(step.final)
+            _clear_way(store, step)
             store.move(step.aside, step.final)
     if step.incoming is not None:
         store.remove(step.incoming)
+
+
+def _clear_way(store: Store, step: Step) -> None:
+    """Free the key of what was moved aside; what somebody else has put there is kept beside."""
+    if not store.is_local or not store.exists(step.final):
+        store.remove(step.final)
+        return
+    placed = step.incoming is not None and store.is_placed(step.incoming, step.final)
+    if placed or (step.new_hash is not None and _has_hash(store, step.final, step.new_hash)):
+        store.remove(step.final)
+        return
+    beside = f"{step.final}.found-{random_id(6)}"
+    logger.warning("%s was put where an older object belongs: it is kept as %s", step.final, beside)
+    store.move(step.final, beside)
 
 
 def _remove_if_ours(store: Store, step: Step) -> None:

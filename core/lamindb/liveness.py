@@ -43,6 +43,16 @@ def dead_runs(database: Database) -> list[str]:
     ]
 
 
+def beat(database: Database, run_ids: list[str]) -> None:
+    """Say that runs are alive."""
+    with database.begin() as connection:
+        connection.execute(
+            update(run)
+            .where(run.c.id.in_(run_ids), run.c.status == "started")
+            .values(heartbeat_at=now())
+        )
+
+
 def close_dead_runs(database: Database) -> int:
     """Mark dead runs as ``aborted``; a late end of one reverses this. Returns how many."""
     dead = dead_runs(database)

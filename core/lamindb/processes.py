@@ -52,7 +52,8 @@ def is_running(pid: int, started_at: float) -> bool:
 
     try:
         process = psutil.Process(pid)
-        if process.status() == psutil.STATUS_ZOMBIE:
+        if process.status() == psutil.STATUS_ZOMBIE and process.num_threads() <= 1:
+            # killed threads end one by one: with others left, one may still be writing
             return False
         # the clock may be set between two readings of a start time
         return abs(process.create_time() - started_at) < 2.0

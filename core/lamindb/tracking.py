@@ -9,6 +9,7 @@ import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable
 from functools import wraps
 from opcode import opname
@@ -18,11 +19,11 @@ from typing import Any, NoReturn
 
 from sqlalchemy import select, update
 
-from lamindb import instance
+from lamindb import instance, liveness
 from lamindb.config import settings
 from lamindb.db import schema
 from lamindb.db.database import serialise
-from lamindb.errors import LaminError, TransformUnknownError
+from lamindb.errors import LaminError, RecordError, TransformUnknownError
 from lamindb.hooks import Caller, InferredTransform, manager
 from lamindb.instance import Instance
 from lamindb.records import active
@@ -64,6 +65,10 @@ def track(
     Raises: TransformUnknownError: nobody can tell what is running, or no transform has that id;
         RecordError: params that are not JSON.
     """
+    if transform is not None and not isinstance(transform, Transform):
+        raise RecordError(
+            f"{transform!r} is no Transform: give ln.Transform('My script', type='pipeline')"
+        )
     here = instance.current()
     _ = here.user_id  # a new user is registered now: within a transaction it would wait for it
     require_json(params)
@@ -81,7 +86,7 @@ def track(
             session = _open_run("id", found.id)
             if new_run is None:
                 new_run = found.type != "notebook"
-        if session is not None and not new_run:
+        if session is not None and not new_run and params in (None, session.params):
             active.enter(session)
             return session
         _end_former()
@@ -92,6 +97,7 @@ def track(
         _open[run.id] = run
         active.enter(run)
         _watch_process()
+        _start_heart()
     return run
 
 
@@ -101,6 +107,34 @@ def finish() -> None:
     # a forked child knows its parent's run, which is not its own to end
     if run is not None and run.id in _open and run.pid == os.getpid():
         _end(run, "completed")
+
+
+_HEARTBEAT_S = 60.0
+_heart: tuple[int, threading.Thread] | None = None
+
+
+def _start_heart() -> None:
+    """Beat the hearts of this process's runs once a minute, so that other hosts see they live."""
+    global _heart
+    if _heart is None or _heart[0] != os.getpid():
+        thread = threading.Thread(target=_beat_forever, name="lamindb-heartbeat", daemon=True)
+        _heart = os.getpid(), thread
+        thread.start()
+
+
+def _beat_forever() -> None:
+    while True:
+        time.sleep(_HEARTBEAT_S)
+        _beat()
+
+
+def _beat() -> None:
+    own = [run.id for run in list(_open.values()) if run.pid == os.getpid()]
+    if own and instance.is_open():
+        try:
+            liveness.beat(instance.current().database, own)
+        except LaminError as error:
+            logger.info("the heartbeat of %d runs is late: %s", len(own), error)
 
 
 def _open_run(field: str, value: str) -> Run | None:
@@ -223,7 +257,6 @@ def _version_of(
 
 
 def _end(run: Run, status: Status, error: str | None = None) -> None:
-    _open.pop(run.id, None)
     at = schema.now()
     with instance.current().database.begin() as connection:
         connection.execute(
@@ -233,6 +266,7 @@ def _end(run: Run, status: Status, error: str | None = None) -> None:
         )
     run.status, run.finished_at, run.error = status, at, error
     run._mark_stored()
+    _open.pop(run.id, None)
     active.leave(run)
 
 
@@ -258,14 +292,16 @@ def _forget_runs() -> None:
 
 _SIGNALS = ("SIGTERM", "SIGHUP")
 _watching_pid: int | None = None
-# the main thread's first frame, and what it last gave to sys.exit
+# the main thread's first frame, or in a child of multiprocessing the one that catches everything,
+# and what the main thread last gave to sys.exit
 _outermost: FrameType | None = None
+_catching: FrameType | None = None
 _exit_status: object = None
 
 
 def _watch_process() -> None:
     """Have the end of this process close its runs."""
-    global _watching_pid, _outermost
+    global _watching_pid, _outermost, _catching
     if threading.current_thread() is threading.main_thread():
         for number in _signals():
             if signal.getsignal(number) is signal.SIG_DFL:
@@ -274,7 +310,7 @@ def _watch_process() -> None:
         return
     if _watching_pid is None:
         # forked children inherit these
-        _outermost = _outermost_frame()
+        _outermost = _frames_of_main_thread()[-1]
         atexit.register(_at_exit)
         _note_exits()
         if hasattr(os, "register_at_fork"):
@@ -282,9 +318,11 @@ def _watch_process() -> None:
     _watching_pid = os.getpid()
     multiprocessing = sys.modules.get("multiprocessing")
     if multiprocessing is not None and multiprocessing.parent_process() is not None:
-        # such a child ends without atexit, and its exceptions are caught before they are shown
+        # such a child ends without the atexit of its parent
         from multiprocessing.util import Finalize
 
+        frames = _frames_of_main_thread()
+        _catching = next((each for each in frames if each.f_code.co_name == "_bootstrap"), None)
         Finalize(None, _at_child_end, exitpriority=-100)
 
 
@@ -305,14 +343,20 @@ def _at_exit() -> None:
 
 
 def _at_child_end() -> None:
-    _end_all(*_meaning(sys.exc_info()[1]))
+    error = sys.exc_info()[1]  # until Python 3.12 this is called while it is on its way
+    if error is None and _catching is not None:
+        code = _catching.f_locals.get("exitcode")
+        error = SystemExit(_exit_status if code and isinstance(_exit_status, str) else code)
+    _end_all(*_meaning(error))
 
 
-def _outermost_frame() -> FrameType | None:
-    frame = sys._current_frames().get(threading.main_thread().ident or 0)
-    while frame is not None and frame.f_back is not None:
-        frame = frame.f_back
-    return frame
+def _frames_of_main_thread() -> list[FrameType]:
+    """Return what the main thread executes, the innermost first."""
+    frame = sys._current_frames().get(threading.main_thread().ident or 0, sys._getframe())
+    frames = [frame]
+    while (outer := frames[-1].f_back) is not None:
+        frames.append(outer)
+    return frames
 
 
 def _uncaught() -> BaseException | None:

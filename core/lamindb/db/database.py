@@ -124,7 +124,8 @@ class Database:
         if "readonly" in what or "unable to open" in what:
             return DatabaseUnreachableError(
                 f"the database {where} cannot be written ({what}): check the permissions of the "
-                "file and its folder, and whether the disk is mounted read-only"
+                "file, of those ending in -wal and -shm beside it and of their folder, and whether "
+                "the disk is mounted read-only"
             )
         if "disk is full" in what:
             return DatabaseUnreachableError(

@@ -7,22 +7,30 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar, overload
 
-from sqlalchemy import ColumnElement, Connection, Row, Table, insert, select, update
+from sqlalchemy import ColumnElement, Connection, Row, Table, desc, insert, literal, select, update
 from sqlalchemy.exc import IntegrityError
 
 from lamindb import instance
 from lamindb.db.schema import file as file_table
 from lamindb.db.schema import now
-from lamindb.errors import AddError, KeyConflictError, LaminError, RecordError
+from lamindb.errors import (
+    AddError,
+    KeyConflictError,
+    LaminError,
+    ObjectChangedError,
+    RecordError,
+)
 from lamindb.instance import Instance, register_storage
 from lamindb.journal import Operation, Step, operation
 from lamindb.records.base import Record, field_of, is_mapped, read_all, table_of
 from lamindb.records.file import File, Pending
 from lamindb.records.links import write_link
 from lamindb.records.storage import Storage
+from lamindb.storage.cache import digest_once
 from lamindb.storage.hashing import Digest
-from lamindb.storage.keys import ancestors
-from lamindb.storage.store import VERSIONS, Store
+from lamindb.storage.keys import ancestors, version_key
+from lamindb.storage.sources import LocalSource, digest
+from lamindb.storage.store import Store
 
 R = TypeVar("R", bound=Record)
 # what a transaction has written, to be told to the records once it is committed
@@ -77,7 +85,11 @@ def _get_or_create(entity: type[R], fields: dict[str, Any]) -> R:
             "ln.add(ln.User, handle='me')"
         )
     same = (field_of(entity, name) == value for name, value in fields.items())
-    found: list[R] = read_all(select(entity).where(*same).limit(1))
+    query = select(entity).where(*same)
+    if entity is File:
+        query = query.where(File.is_latest.is_(True))
+    created = desc(table_of(entity).c.created_at)
+    found: list[R] = read_all(query.order_by(created).limit(1))
     if found:
         return found[0]
     try:
@@ -129,6 +141,11 @@ class _Job:
         return self.file.key is not None or self.pending.replaces
 
     @property
+    def replaces_object(self) -> bool:
+        """Whether the object that is there goes for good."""
+        return self.pending.replaces and not self.pending.in_place
+
+    @property
     def is_known(self) -> bool:
         """Whether a record with this content stands for it already."""
         same = self.latest if self.file.key is not None else self.older
@@ -158,6 +175,11 @@ def _add_all(records: Sequence[Record], *, single: bool) -> None:
                 _settle(written)
             return
         except (IntegrityError, _OvertakenError) as error:
+            if isinstance(error, IntegrityError) and "foreign key" in str(error.orig).lower():
+                raise RecordError(
+                    f"{', '.join(map(repr, records))} refers to a record that is not there "
+                    f"({error.orig}): it was deleted, or is of another instance"
+                ) from error
             # another process wrote the same content, key or name between our look and our write
             if not tries_left:
                 raise RecordError(
@@ -181,6 +203,10 @@ def _add_files(
     _refuse_shared_keys(jobs)
     for storage_id, store in {job.file.storage_id: job.store for job in jobs}.items():
         store.check(storage_id)
+    for job in jobs:
+        job.store.refuse_foreign(job.final)
+        if job.replaces_object:
+            _refuse_changed(job)
     # where objects cannot be renamed, bytes go straight to their key: what they are must be known
     _for_each(jobs, lambda job: None if job.store.is_local else job.digest, single, len(records))
 
@@ -215,6 +241,19 @@ def _settle(written: _Written) -> None:
     # only now, for a transaction that is rolled back must leave the records as they were
     for record, values in written:
         record._set_values(values)
+
+
+def _refuse_changed(job: _Job) -> None:
+    """Refuse to put new bytes in place of some that no record knows: they would be lost."""
+    if not job.store.exists(job.final):
+        return
+    source = job.store.source(job.final)
+    found = digest_once(source) if isinstance(source, LocalSource) else digest(source)
+    if found.hash != job.file._hash:
+        raise ObjectChangedError(
+            f"{job.store.uri(job.final)} was changed without lamindb, and replacing it would lose "
+            "that: register it first with ln.add(ln.File(path)), or put the old content back"
+        )
 
 
 def _refuse_shared_keys(jobs: Sequence[_Job]) -> None:
@@ -255,7 +294,7 @@ def _plan(work: Operation, connection: Connection, job: _Job) -> Step | None:
         aside = (
             work.incoming(job.number, "old")
             if job.pending.replaces
-            else f"{VERSIONS}/{job.latest.id}{job.latest.suffix}"
+            else version_key(job.latest.id, job.latest.suffix)
         )
     elif taken:
         _refuse_folder(connection, job)
@@ -423,7 +462,7 @@ def _leftovers(jobs: Sequence[_Job]) -> list[tuple[str, str]]:
             if job.step is not None and job.step.aside is not None:
                 gone.append((job.file.storage_id, job.step.aside))
         elif job.older is not None and job.older.key is not None and not job.is_known:
-            gone.append((job.file.storage_id, f"{VERSIONS}/{job.older.id}{job.older.suffix}"))
+            gone.append((job.file.storage_id, version_key(job.older.id, job.older.suffix)))
     return gone
 
 
@@ -473,7 +512,8 @@ def write_row(connection: Connection, here: Instance, record: Record, **new: Any
     if not record._is_stored:
         connection.execute(insert(table).values(**values))
     elif changes := {**record._changes(), **new}:
-        if "updated_at" in table.columns:
+        # of an older version it says when it ceased to be the latest
+        if "updated_at" in table.columns and values.get("is_latest", True):
             values["updated_at"] = changes["updated_at"] = now()
         key = zip(table.primary_key, record._primary_key(), strict=True)
         done = connection.execute(
@@ -481,7 +521,18 @@ def write_row(connection: Connection, here: Instance, record: Record, **new: Any
         )
         if done.rowcount == 0:
             raise RecordError(f"{record!r} was deleted meanwhile: nothing was written")
+    elif not _is_there(connection, table, record):
+        raise RecordError(
+            f"{record!r} is not in the instance {here.name!r}: it was deleted, or is of another "
+            "instance, where it stays"
+        )
     return values
+
+
+def _is_there(connection: Connection, table: Table, record: Record) -> bool:
+    key = zip(table.primary_key, record._primary_key(), strict=True)
+    found = select(literal(1)).where(*(column == value for column, value in key))
+    return connection.execute(found).scalar() is not None
 
 
 def _register(connection: Connection, here: Instance, storage: Storage) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import difflib
 from collections.abc import Iterable
 from typing import Any, ClassVar, Generic, TypeVar, cast, overload
@@ -56,10 +57,14 @@ class Record(DeclarativeBase):
         """Become the row that these values are of."""
         for name, value in values.items():
             setattr(self, name, value)
-        self.__dict__["_stored"] = dict(values)
+        self._mark_stored()
 
     def _mark_stored(self) -> None:
-        self.__dict__["_stored"] = self._values()
+        # JSON values can be changed in place, which must show as a change
+        self.__dict__["_stored"] = {
+            name: copy.deepcopy(value) if isinstance(value, dict | list) else value
+            for name, value in self._values().items()
+        }
 
     @property
     def _is_stored(self) -> bool:
@@ -119,6 +124,9 @@ class Related(Generic[R]):
         return cast("R", known)
 
     def __set__(self, record: Record, value: R | None) -> None:
+        target = getattr(type(record), self._relationship).property.mapper.class_
+        if value is not None and not isinstance(value, target):
+            raise RecordError(f"{self._name}={value!r} is no {target.__name__} record")
         pointer = (None,) * len(self._columns) if value is None else self._pointer_to(value)
         for local, part in zip(self._columns, pointer, strict=True):
             setattr(record, local, part)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from sqlalchemy import Connection, select, update
@@ -21,7 +21,10 @@ from lamindb.records.run import Run
 from lamindb.records.storage import Storage
 from lamindb.records.transform import Transform
 from lamindb.records.user import User
-from lamindb.storage.store import VERSIONS
+from lamindb.storage.hashing import DIRECTORY_HASH
+from lamindb.storage.keys import object_key, version_key
+from lamindb.storage.sources import digest
+from lamindb.storage.store import Store
 
 # what refers to others before those
 _ORDER = (File, Run, Transform, Storage, User, Record)
@@ -59,6 +62,7 @@ def delete(
         ) from error
     for each in records:
         each.__dict__.pop("_stored", None)
+        each.__dict__.pop("_pending", None)
 
 
 def _in_order(records: Iterable[Record]) -> list[Record]:
@@ -98,6 +102,7 @@ def _delete_all(
         with here.database.begin() as connection:
             trash = [(step.storage_id, step.aside) for step in work.steps if step.aside is not None]
             work.end(connection, trash)
+            _refuse_needed(connection, records, force)  # a run may have read one meanwhile
             for each in records:
                 _delete_row(connection, each)
             connection.execute(
@@ -131,6 +136,18 @@ def _refuse_unmanaged(here: Instance, files: list[File]) -> None:
                 f"{location.store.root}: remove it there, and the record with delete_data=False"
             )
         location.store.check(file.storage_id)
+        if file.hash_type == DIRECTORY_HASH:
+            _refuse_grown(location.store, file)
+
+
+def _refuse_grown(store: Store, file: File) -> None:
+    """A directory that holds more than was recorded would take along what nobody knows of."""
+    key = file._object_key()
+    if store.exists(key) and digest(store.source(key)).hash != file._hash:
+        raise DeleteError(
+            f"{store.uri(key)} holds other files than its record says: move those away, or delete "
+            "the record alone with delete_data=False"
+        )
 
 
 def _plan(
@@ -146,13 +163,7 @@ def _plan(
     for record in records:
         if not _exists(connection, record):
             raise RecordError(f"{record!r} is not in the database: nothing was deleted")
-        dependents = _dependents(connection, record, records)
-        if dependents and not (force and isinstance(record, File)):
-            raise HasDependentsError(
-                f"{record!r} is needed by {', '.join(dependents)}: delete those first"
-                + (", or pass force=True" if isinstance(record, File) else ""),
-                dependents,
-            )
+    _refuse_needed(connection, records, force)
     files = [record for record in records if isinstance(record, File)]
     doomed = {file.id for file in files}
     steps = []
@@ -160,33 +171,51 @@ def _plan(
         row = connection.execute(
             select(schema.file.c.is_latest, schema.file.c.hash).where(schema.file.c.id == file.id)
         ).one()
-        file.is_latest = row.is_latest
+        key = object_key(file.id, file.key, file.suffix, is_latest=row.is_latest)
         store = here.location(file.storage_id).store
-        before = _version_before(connection, file, doomed) if with_data else None
-        back = f"{VERSIONS}/{before.id}{before.suffix}" if before is not None else None
-        is_there = with_data and store.exists(file._object_key())
-        if before is not None and back is not None and store.exists(back):
-            promoted.append(before.id)
-        else:
-            before = back = None
+        earlier = _versions_before(connection, file, doomed) if row.is_latest else []
+        if earlier and not with_data:
+            raise DeleteError(
+                f"{file.key!r} has {len(earlier)} older versions, and one of them takes its place: "
+                "delete it with delete_data=True, or the older versions first"
+            )
+        is_there = with_data and store.exists(key)
+        back, back_hash = None, None
+        for before in earlier:
+            place = version_key(before.id, before.suffix)
+            if store.exists(place):  # one that was overwritten in place has no object
+                promoted.append(before.id)
+                back, back_hash = place, before.hash
+                break
         if is_there or back is not None:
             steps.append(
                 Step(
                     file.storage_id,
-                    file._object_key(),
+                    key,
                     aside=work.incoming(number, "trash") if is_there else None,
                     aside_hash=row.hash if is_there else None,
                     back=back,
-                    back_hash=before.hash if before is not None else None,
+                    back_hash=back_hash,
                 )
             )
     return steps
 
 
-def _version_before(connection: Connection, file: File, doomed: set[str]) -> Any:
-    """Return the row of the version that takes the place of a latest one."""
-    if file.key is None or not file.is_latest:
-        return None
+def _refuse_needed(connection: Connection, records: list[Record], force: bool) -> None:
+    for record in records:
+        dependents = _dependents(connection, record, records)
+        if dependents and not (force and isinstance(record, File)):
+            raise HasDependentsError(
+                f"{record!r} is needed by {', '.join(dependents)}: delete those first"
+                + (", or pass force=True" if isinstance(record, File) else ""),
+                dependents,
+            )
+
+
+def _versions_before(connection: Connection, file: File, doomed: set[str]) -> Sequence[Any]:
+    """Return the rows of a key's other versions, the one that was the latest last first."""
+    if file.key is None:
+        return []
     table = schema.file
     return connection.execute(
         select(table.c.id, table.c.suffix, table.c.hash)
@@ -196,8 +225,7 @@ def _version_before(connection: Connection, file: File, doomed: set[str]) -> Any
             table.c.id.not_in(doomed),
         )
         .order_by(table.c.updated_at.desc())
-        .limit(1)
-    ).one_or_none()
+    ).all()
 
 
 def _exists(connection: Connection, record: Record) -> bool:

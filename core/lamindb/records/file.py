@@ -41,7 +41,7 @@ from lamindb.records.transform import Transform
 from lamindb.records.user import User
 from lamindb.storage.cache import digest_once, fetch
 from lamindb.storage.hashing import DIRECTORY_HASH, FILE_HASH, Digest
-from lamindb.storage.keys import suffix_of, validate_key
+from lamindb.storage.keys import object_key, suffix_of, validate_key, version_key
 from lamindb.storage.paths import RecordedPath
 from lamindb.storage.sources import (
     Fingerprint,
@@ -51,7 +51,7 @@ from lamindb.storage.sources import (
     size_and_fingerprint,
     source_at,
 )
-from lamindb.storage.store import VERSIONS, Store
+from lamindb.storage.store import Store
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Mapped
@@ -251,9 +251,7 @@ class File(Record):
 
     def _object_key(self) -> str:
         """The key of its object below the storage root."""
-        if self.key is None:
-            return f"{self.id}{self.suffix}"
-        return self.key if self.is_latest else f"{VERSIONS}/{self.id}{self.suffix}"
+        return object_key(self.id, self.key, self.suffix, is_latest=self.is_latest)
 
     def _current_key(self) -> str:
         """The key of its object, though others may have added versions since this was read."""
@@ -270,8 +268,8 @@ class File(Record):
     def path(self) -> Path:
         """Return where the object lies: a Path, or a UPath in a remote storage.
 
-        Opening a local one for reading inside a tracked run makes it that run's input; of a remote
-        one, asking for the path does.
+        Its ``open``, ``read_text`` and ``read_bytes`` make a local one an input of the tracked run;
+        the builtin ``open`` does not. Of a remote one, asking for the path does.
         """
         pending = self._pending
         if pending is not None and not self._is_stored:
@@ -346,9 +344,16 @@ class File(Record):
         try:
             return self._verify(key)
         except (ObjectMissingError, ObjectChangedError):
-            if self._current_key() == key:
+            if self._current_key() != key:
+                return self._verify(self._object_key())
+            if self.key is None or not self.is_latest:
                 raise
-            return self._verify(self._object_key())
+            try:
+                # another process may be about to record a newer version of the key
+                return self._verify(version_key(self.id, self.suffix))
+            except (ObjectMissingError, ObjectChangedError):
+                pass
+            raise
 
     def _verify(self, key: str) -> Path:
         """Return a local path of the object at a key, if its content is the recorded one."""

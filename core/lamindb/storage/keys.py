@@ -87,3 +87,15 @@ def suffix_of(name: str) -> str:
 def ancestors(key: str) -> list[str]:
     """Return the folders above a key, nearest first: ``a/b/c`` → ``["a/b", "a"]``."""
     return [str(parent) for parent in PurePosixPath(key).parents if str(parent) != "."]
+
+
+def version_key(file_id: str, suffix: str) -> str:
+    """Return where the object of an older version of a key lies."""
+    return f"{FOLDER}/versions/{file_id}{suffix}"
+
+
+def object_key(file_id: str, key: str | None, suffix: str, *, is_latest: bool) -> str:
+    """Return where a record's object lies: its key, or by its id; an older version aside."""
+    if key is None:
+        return f"{file_id}{suffix}"
+    return key if is_latest else version_key(file_id, suffix)

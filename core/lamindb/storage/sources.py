@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol, cast
 
-from lamindb.config import is_remote, refuse_credentials
+from lamindb.config import FOLDER, expand_user, is_remote, refuse_credentials
 from lamindb.errors import (
     DataError,
     DataMissingError,
@@ -111,7 +111,7 @@ class LocalSource:
                 f"the path {str(path)!r} has a NUL character: give another", str(path)
             )
         # absolute, not resolved: the name that the user gave stays, also for a link
-        self.path = Path(os.path.abspath(Path(path).expanduser()))  # noqa: PTH100
+        self.path = Path(os.path.abspath(expand_user(path)))  # noqa: PTH100
         self.uri = str(self.path)
         self.name = self.path.name
         try:
@@ -155,6 +155,11 @@ def _walk(root: Path, folder: Path, chain: tuple[Path, ...]) -> Iterator[Entry]:
                     "points to, or leave it out"
                 )
         status = _status(path)
+        if child.name == FOLDER and stat.S_ISDIR(status.st_mode):
+            raise DataError(
+                f"{root} holds the storage of an instance, {path.parent}, whose files it would "
+                "take along: give the folders beside it"
+            )
         if stat.S_ISDIR(status.st_mode):
             real = path.resolve()
             if real in chain:
@@ -294,6 +299,11 @@ def _info(url: str) -> dict[str, Any]:
     except PermissionError as error:
         raise DataUnreadableError(
             f"{url} may not be read ({error}): check the credentials in the environment"
+        ) from error
+    except Exception as error:  # any library may raise anything: botocore's errors are no OSError
+        raise DataError(
+            f"{url} cannot be looked at ({type(error).__name__}: {error}): check the network and "
+            "the credentials in the environment"
         ) from error
 
 

@@ -124,6 +124,26 @@ class Store:
             f"{MARKER}): mount or move it back; nothing was written"
         )
 
+    def refuse_foreign(self, key: str) -> None:
+        """Refuse a key that leads, over a link or a nested storage, out of this one's own folder.
+
+        Raises: KeyConflictError.
+        """
+        if not self.is_local:
+            return
+        root = Path(self.root).resolve()
+        for folder in (self.path(key).parents[number] for number in range(key.count("/"))):
+            if (folder / MARKER).exists():
+                raise KeyConflictError(
+                    f"the key {key!r} leads into the storage of another instance, {folder}: choose "
+                    "another key, or load that instance"
+                )
+            if folder.exists() and not folder.resolve().is_relative_to(root):
+                raise KeyConflictError(
+                    f"the key {key!r} leads over a link out of the storage, to {folder.resolve()}: "
+                    "choose another key"
+                )
+
     # --- objects --------------------------------------------------------------------------------
 
     def source(self, key: str) -> Source:
@@ -143,6 +163,8 @@ class Store:
         A local object is on the disk, not only in its cache, when this returns.
         """
         write = self._write_local if self.is_local else self._write_remote
+        if self.is_local and os.path.lexists(self.path(key)):
+            raise self._explain(FileExistsError(errno.EEXIST, "it exists", key), key)
         if source.is_directory and self.is_local:
             with self._explaining(key):
                 self.path(key).mkdir(parents=True)
@@ -295,6 +317,11 @@ class Store:
             raise
         except OSError as error:
             raise self._explain(error, key) from error
+        except Exception as error:
+            # behind a URL any library may raise anything: botocore's errors are no OSError
+            if self.is_local:
+                raise
+            raise self._explain(OSError(f"{type(error).__name__}: {error}"), key) from error
 
     def _explain(self, error: OSError, key: str) -> LaminError:
         where = f"{key!r} in the storage {self.root}"

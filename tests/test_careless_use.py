@@ -1,0 +1,171 @@
+"""What careless use must not destroy."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+import lamindb as ln
+from lamindb.errors import (
+    CredentialsError,
+    DataError,
+    DeleteError,
+    KeyConflictError,
+    ObjectChangedError,
+    RecordError,
+    SetupError,
+)
+
+
+@pytest.fixture(autouse=True)
+def here(clean_environment: None) -> None:
+    ln.setup.init("./mydata")
+
+
+def written(name: str, content: str) -> Path:
+    path = Path(name)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(content)
+    return path
+
+
+def versions(key: str, *contents: str) -> list[ln.File]:
+    return [ln.add(ln.File(written("v.txt", content), key=key)) for content in contents]
+
+
+def test_a_directory_that_holds_another_instance_is_refused():
+    ln.setup.init("./outer/inner", name="inner")
+    ln.setup.load("mydata")
+    with pytest.raises(DataError, match="holds the storage of an instance"):
+        ln.File("outer")
+
+
+def test_a_key_that_leads_into_another_instance_is_refused():
+    ln.setup.init("./mydata/inner", name="inner")
+    ln.setup.load("mydata")
+    with pytest.raises(KeyConflictError, match="another instance"):
+        ln.add(ln.File(written("a.txt", "a"), key="inner/new.txt"))
+    assert not Path("mydata/inner/new.txt").exists()
+
+
+def test_a_key_that_leads_over_a_link_out_of_the_storage_is_refused(tmp_path: Path):
+    (tmp_path / "elsewhere").mkdir()
+    os.symlink(tmp_path / "elsewhere", "mydata/out")
+    with pytest.raises(KeyConflictError, match="over a link out of the storage"):
+        ln.add(ln.File(written("a.txt", "a"), key="out/escaped.txt"))
+    assert list((tmp_path / "elsewhere").iterdir()) == []
+
+
+def test_deleting_a_directory_that_has_grown_is_refused():
+    written("src/x.txt", "x")
+    directory = ln.add(ln.File("src", key="d"))
+    notes = written("mydata/d/notes.txt", "work of the user")
+    with pytest.raises(DeleteError, match="holds other files"):
+        ln.delete(directory, delete_data=True)
+    assert notes.read_text() == "work of the user"
+
+
+def test_replacing_bytes_that_no_record_knows_is_refused():
+    file = ln.add(ln.File(written("a.txt", "a"), key="k.txt"))
+    written("mydata/k.txt", "edited by hand")
+    file.replace(written("b.txt", "b"))
+    with pytest.raises(ObjectChangedError, match="replacing it would lose"):
+        ln.add(file)
+    assert Path("mydata/k.txt").read_text() == "edited by hand"
+
+
+def test_a_deleted_record_hands_out_no_bytes():
+    file = ln.add(ln.File(written("a.txt", "a"), key="k.txt"))
+    file.replace(written("c.txt", "c"))
+    ln.delete(file, delete_data=True)
+    with pytest.raises(FileNotFoundError):
+        file.stage()
+
+
+def test_a_folder_named_tilde_is_not_the_home_folder():
+    written("~/a.txt", "here")
+    written(f"{os.environ['HOME']}/a.txt", "at home")
+    assert ln.add(ln.File("./~/a.txt", key="t")).stage().read_text() == "here"
+    assert ln.add(ln.File("~/a.txt", key="u")).stage().read_text() == "at home"
+
+
+def test_a_record_of_another_instance_is_not_said_to_be_added():
+    file = ln.add(ln.File(written("a.txt", "a"), key="k.txt"))
+    ln.setup.init("./two", name="two")
+    with pytest.raises(RecordError, match="is not in the instance 'two'"):
+        ln.add(file)
+
+
+def test_the_version_before_comes_back_though_another_was_edited_since():
+    a, b, c = versions("k.txt", "a", "b", "c")
+    a = ln.select(ln.File, id=a.id, all_versions=True).one()
+    a.description = "the first"
+    ln.add(a)
+    ln.delete(c, delete_data=True)
+    assert ln.select(ln.File, key="k.txt").one() == b
+    assert Path("mydata/k.txt").read_text() == "b"
+
+
+def test_a_version_that_lost_its_bytes_is_passed_over_when_one_comes_back():
+    a, b, c = versions("k.txt", "a", "b", "c")
+    (Path("mydata/.lamindb/versions") / f"{b.id}.txt").unlink()
+    ln.delete(c, delete_data=True)
+    assert ln.select(ln.File, key="k.txt").one() == a
+
+
+def test_a_latest_version_is_not_deleted_around_its_data():
+    _, b = versions("k.txt", "a", "b")
+    with pytest.raises(DeleteError, match="older versions"):
+        ln.delete(b, delete_data=False)
+    assert ln.select(ln.File, key="k.txt").one() == b
+
+
+def test_params_changed_in_place_are_saved():
+    run = ln.track(transform=ln.Transform("measure"), params={"n": 1})
+    run.params["n"] = 2
+    ln.add(run)
+    assert ln.select(ln.Run, id=run.id).one().params == {"n": 2}
+
+
+def test_other_params_are_another_run_in_a_session():
+    notebook = ln.Transform("notebook", type="notebook")
+    first = ln.track(transform=notebook, params={"n": 3})
+    assert ln.track(transform=notebook) == first
+    assert ln.track(transform=notebook, params={"n": 4}) != first
+
+
+def test_get_or_create_of_a_file_gets_the_latest():
+    _, b = versions("k.txt", "a", "b")
+    assert ln.add(ln.File, key="k.txt") == b
+
+
+def test_credentials_in_a_chain_of_urls_are_refused():
+    with pytest.raises(CredentialsError) as caught:
+        ln.File("zip://a.csv::https://me:secret@example.org/b.zip")
+    assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize("root", ["s3://", "http://example.org/x"])
+def test_a_storage_that_cannot_hold_files_is_refused(root: str):
+    with pytest.raises(SetupError, match="cannot hold files"):
+        ln.setup.init(root)
+
+
+@pytest.mark.parametrize("wrong", [5, "x", [], ln.File])
+def test_tracking_what_is_no_transform_says_so(wrong: object):
+    with pytest.raises(RecordError, match="is no Transform"):
+        ln.track(transform=wrong)  # type: ignore[arg-type]
+
+
+def test_a_run_that_is_no_run_says_so():
+    with pytest.raises(RecordError, match="is no Run record"):
+        ln.File(written("a.txt", "a"), run=5)  # type: ignore[arg-type]
+
+
+def test_the_heart_of_a_run_beats(monkeypatch: pytest.MonkeyPatch):
+    from lamindb import tracking
+
+    run = ln.track(transform=ln.Transform("long"))
+    before = ln.select(ln.Run, id=run.id).one().heartbeat_at
+    tracking._beat()
+    assert ln.select(ln.Run, id=run.id).one().heartbeat_at > before
