@@ -75,6 +75,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def storage(model: Path, tmp_path: Path) -> Path:
     """An instance that has something to lose."""
     shutil.copytree(model, tmp_path / "storage")
+    write("directory/a.txt", "a")
     ln.setup.load(tmp_path / "storage")
     return tmp_path / "storage"
 
@@ -784,10 +785,9 @@ def test_another_key_for_what_lies_in_the_storage_is_refused(storage: Path):
     for path in (storage / ".lamindb/lamindb.sqlite", storage / ".lamindb"):
         with refused(KeyInvalidError, "belongs to the instance", storage=storage):
             ln.File(path)
-    with refused(KeyConflictError, "root of a storage", storage=storage):
-        ln.File(storage)
-    with refused(KeyConflictError, "holds the storage", storage=storage):
-        ln.File(storage.parent, key="all")
+    for path, key in ((storage, None), (storage, "all"), (storage.parent, "all")):
+        with refused(LaminError, str(storage), storage=storage):
+            ln.add(ln.File(path, key=key))
 
 
 @pytest.mark.parametrize(

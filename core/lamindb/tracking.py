@@ -323,7 +323,7 @@ def _watch_process() -> None:
 
         frames = _frames_of_main_thread()
         _catching = next((each for each in frames if each.f_code.co_name == "_bootstrap"), None)
-        Finalize(None, _at_child_end, exitpriority=-100)
+        Finalize(None, _at_exit, exitpriority=-100)
 
 
 def _signals() -> list[signal.Signals]:
@@ -339,15 +339,7 @@ def _after_fork() -> None:
 
 
 def _at_exit() -> None:
-    _end_all(*_meaning(_uncaught()))
-
-
-def _at_child_end() -> None:
-    error = sys.exc_info()[1]  # until Python 3.12 this is called while it is on its way
-    if error is None and _catching is not None:
-        code = _catching.f_locals.get("exitcode")
-        error = SystemExit(_exit_status if code and isinstance(_exit_status, str) else code)
-    _end_all(*_meaning(error))
+    _end_all(*_meaning(_caught() if _catching is not None else _uncaught()))
 
 
 def _frames_of_main_thread() -> list[FrameType]:
@@ -357,6 +349,18 @@ def _frames_of_main_thread() -> list[FrameType]:
     while (outer := frames[-1].f_back) is not None:
         frames.append(outer)
     return frames
+
+
+def _caught() -> BaseException | None:
+    """Return what ended a child of multiprocessing, as far as it is still known.
+
+    Until Python 3.12 this is called while the exception is on its way; later ones leave its code.
+    """
+    error = sys.exc_info()[1]
+    if error is not None or _catching is None:
+        return error
+    code = _catching.f_locals.get("exitcode")
+    return SystemExit(_exit_status if code and isinstance(_exit_status, str) else code)
 
 
 def _uncaught() -> BaseException | None:

@@ -205,8 +205,6 @@ def _add_files(
         store.check(storage_id)
     for job in jobs:
         job.store.refuse_foreign(job.final)
-        if job.replaces_object:
-            _refuse_changed(job)
     # where objects cannot be renamed, bytes go straight to their key: what they are must be known
     _for_each(jobs, lambda job: None if job.store.is_local else job.digest, single, len(records))
 
@@ -223,6 +221,8 @@ def _add_files(
         [(job.file.storage_id, job.final) for job in jobs if job.is_shared],
         plan,
     ) as work:
+        replacing = [job for job in jobs if job.replaces_object]
+        _for_each(replacing, _refuse_changed, single, len(records))
         _for_each(jobs, _receive, single, len(records))
         with here.database.read() as connection:
             _find_same_content(connection, jobs)
@@ -245,11 +245,11 @@ def _settle(written: _Written) -> None:
 
 def _refuse_changed(job: _Job) -> None:
     """Refuse to put new bytes in place of some that no record knows: they would be lost."""
-    if not job.store.exists(job.final):
+    if job.latest is None or not job.store.exists(job.final):
         return
     source = job.store.source(job.final)
     found = digest_once(source) if isinstance(source, LocalSource) else digest(source)
-    if found.hash != job.file._hash:
+    if found.hash != job.latest.hash:
         raise ObjectChangedError(
             f"{job.store.uri(job.final)} was changed without lamindb, and replacing it would lose "
             "that: register it first with ln.add(ln.File(path)), or put the old content back"
@@ -619,8 +619,8 @@ def _for_each(jobs: Sequence[_Job], act: Any, single: bool, total: int) -> None:
             return job.file, error
         return None
 
-    if len(jobs) == 1:
-        results = [attempt(jobs[0])]
+    if len(jobs) < 2:
+        results = [attempt(job) for job in jobs]
     else:
         with ThreadPoolExecutor(min(_MAX_THREADS, len(jobs))) as pool:
             results = list(pool.map(attempt, jobs))
