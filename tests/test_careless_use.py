@@ -8,7 +8,6 @@ import pytest
 import lamindb as ln
 from lamindb.errors import (
     CredentialsError,
-    DataError,
     DeleteError,
     KeyConflictError,
     ObjectChangedError,
@@ -36,7 +35,7 @@ def versions(key: str, *contents: str) -> list[ln.File]:
 def test_a_directory_that_holds_another_instance_is_refused():
     ln.setup.init("./outer/inner", name="inner")
     ln.setup.load("mydata")
-    with pytest.raises(DataError, match="holds the storage of an instance"):
+    with pytest.raises(KeyConflictError, match="holds the storage of an instance"):
         ln.File("outer")
 
 

@@ -17,6 +17,7 @@ from lamindb.errors import (
     DataMissingError,
     DataNotRegularError,
     DataUnreadableError,
+    KeyConflictError,
     KeyInvalidError,
     LinkRefusedError,
 )
@@ -156,7 +157,7 @@ def _walk(root: Path, folder: Path, chain: tuple[Path, ...]) -> Iterator[Entry]:
                 )
         status = _status(path)
         if child.name == FOLDER and stat.S_ISDIR(status.st_mode):
-            raise DataError(
+            raise KeyConflictError(
                 f"{root} holds the storage of an instance, {path.parent}, whose files it would "
                 "take along: give the folders beside it"
             )
