@@ -55,15 +55,18 @@ def examine(*, fix: bool = False, hashes: bool = False) -> Iterator[Finding]:
     yield from _other_distributions()
     # not the instance in use: opening that one would mend what is to be reported
     here = Instance(instance.configuration())
-    yield from _database(here)
-    interrupted = list(_interrupted(here))
-    if fix and interrupted:
-        here.settle()
-    left = {finding.subject for finding in _interrupted(here)} if fix else set()
-    for finding in interrupted:
-        yield replace(finding, mended=fix and finding.subject not in left)
-    for location in here.managed_locations():
-        yield from _storage(here, location, hashes)
+    try:
+        yield from _database(here)
+        interrupted = list(_interrupted(here))
+        if fix and interrupted:
+            here.settle()
+        left = {finding.subject for finding in _interrupted(here)} if fix else set()
+        for finding in interrupted:
+            yield replace(finding, mended=fix and finding.subject not in left)
+        for location in here.managed_locations():
+            yield from _storage(here, location, hashes)
+    finally:
+        here.database.dispose()
 
 
 def _other_distributions() -> Iterator[Finding]:

@@ -57,8 +57,11 @@ def upgrade() -> None:
 
     configuration = instance.configuration()
     database = Database(configuration)
-    before = migrate.revision(database)
-    backup = migrate.upgrade(database)
+    try:
+        before = migrate.revision(database)
+        backup = migrate.upgrade(database)
+    finally:
+        database.dispose()
     if before == migrate.HEAD:
         click.echo(f"The database is at revision {before}, as it should be.")
         return

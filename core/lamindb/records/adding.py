@@ -26,10 +26,9 @@ from lamindb.records.base import Record, field_of, is_mapped, read_all, table_of
 from lamindb.records.file import File, Pending
 from lamindb.records.links import write_link
 from lamindb.records.storage import Storage
-from lamindb.storage.cache import digest_once
 from lamindb.storage.hashing import Digest
 from lamindb.storage.keys import ancestors, version_key
-from lamindb.storage.sources import LocalSource, digest
+from lamindb.storage.sources import digest
 from lamindb.storage.store import Store
 
 R = TypeVar("R", bound=Record)
@@ -247,9 +246,7 @@ def _refuse_changed(job: _Job) -> None:
     """Refuse to put new bytes in place of some that no record knows: they would be lost."""
     if job.latest is None or not job.store.exists(job.final):
         return
-    source = job.store.source(job.final)
-    found = digest_once(source) if isinstance(source, LocalSource) else digest(source)
-    if found.hash != job.latest.hash:
+    if digest(job.store.source(job.final)).hash != job.latest.hash:
         raise ObjectChangedError(
             f"{job.store.uri(job.final)} was changed without lamindb, and replacing it would lose "
             "that: register it first with ln.add(ln.File(path)), or put the old content back"
