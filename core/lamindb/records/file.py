@@ -192,8 +192,8 @@ class File(Record):
             KeyConflictError: data inside a managed storage with another key than its path.
         """
         source = _source_of(data, key, name, format)
-        size, fingerprint = size_and_fingerprint(source)
         location, key, in_place = _place(source, key)
+        size, fingerprint = size_and_fingerprint(source)
         pending = Pending(source, size, fingerprint, in_place)
         at = schema.now()
         super().__init__(
