@@ -19,6 +19,7 @@ from forking import WarmProcess
 from lamindb import instance
 from lamindb.db import schema
 from lamindb.storage.hashing import hash_bytes
+from lamindb.storage.store import INCOMING, Store
 
 # forking with threads is what some of these are about
 pytestmark = pytest.mark.filterwarnings("ignore:This process .* is multi-threaded")
@@ -359,3 +360,33 @@ def test_hashes_are_the_same_whoever_took_them(storage: Path, warm: WarmProcess)
         worker.join()
     for file in ln.select(ln.File, all_versions=True).all():
         assert file.hash == hash_bytes(file.stage(is_run_input=False).read_bytes())
+
+
+def test_folders_that_others_empty_and_fill_meanwhile_hold_up_no_add(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("lamindb.storage.store._sync_folder", lambda folder: None)
+    store = Store(str(tmp_path / "root"))
+    (tmp_path / "root").mkdir()
+    failures: list[Exception] = []
+
+    def fill_and_empty(name: str, depth: int) -> None:
+        for number in range(200):
+            incoming, final = f"{INCOMING}/{name}-{number}", f"d/{'e/' * depth}{name}"
+            try:
+                store.path(incoming).parent.mkdir(parents=True, exist_ok=True)
+                store.path(incoming).write_text(name)
+                store.place(incoming, final)
+                store.move(final, f"{INCOMING}/{name}-old")
+            except Exception as error:
+                failures.append(error)
+
+    threads = [
+        threading.Thread(target=fill_and_empty, args=(name, depth))
+        for depth, name in enumerate("abcd")
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert failures == []

@@ -351,19 +351,23 @@ class Store:
 
 T = TypeVar("T")
 
+_FOLDER_TRIES = 50
+
 
 def _in_folder(path: Path, act: Callable[[], T]) -> T:
-    """Do something with a path whose folder is made first.
+    """Do something with a path whose folders are made first.
 
-    Another process may remove the folder, empty for an instant, between the two: then again.
+    Another thread or process may remove a folder of them, empty for an instant, at any point
+    between, and make it again before this one can look: then all is done once more.
     """
-    for _ in range(20):
-        path.parent.mkdir(parents=True, exist_ok=True)
+    for _ in range(_FOLDER_TRIES):
         try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+        except (FileNotFoundError, FileExistsError):
+            continue  # the latter when it is gone before mkdir looks whether it is a folder
+        with suppress(FileNotFoundError):
             return act()
-        except FileNotFoundError:
-            if path.parent.is_dir():
-                raise
+    path.parent.mkdir(parents=True, exist_ok=True)
     return act()
 
 
