@@ -44,6 +44,8 @@ class Settings:
         tracebacks: whether ``lamin`` shows where an unexpected error was; ``LAMINDB_TRACEBACK=1``.
         blocked_plugins: entry-point names that are not loaded; ``LAMINDB_BLOCK=a,b``.
         busy_timeout_s: how long to wait for a lock of the database or of a storage key.
+        drain_timeout_s: how long the end of a process waits for its events to be recorded; what is
+            left then is recorded at the next opening. ``LAMINDB_DRAIN_TIMEOUT``.
         cache_size_bytes: the staging cache is trimmed to this after each download.
     """
 
@@ -59,6 +61,9 @@ class Settings:
     )
     busy_timeout_s: float = field(
         default_factory=lambda: _environment_number("LAMINDB_BUSY_TIMEOUT", 60.0)
+    )
+    drain_timeout_s: float = field(
+        default_factory=lambda: _environment_number("LAMINDB_DRAIN_TIMEOUT", 10.0)
     )
     cache_size_bytes: int = field(
         default_factory=lambda: int(_environment_number("LAMINDB_CACHE_SIZE", 50e9))
@@ -110,6 +115,31 @@ def cache_dir() -> Path:
 
 def data_dir() -> Path:
     return _user_dir("LAMINDB_DATA_DIR", platformdirs.user_data_dir)
+
+
+def state_dir() -> Path:
+    return _user_dir("LAMINDB_STATE_DIR", platformdirs.user_state_dir)
+
+
+def spool_dir() -> Path | None:
+    """Where events wait for the database; ``LAMINDB_SPOOL_DIR``, else each instance has its own."""
+    given = os.environ.get("LAMINDB_SPOOL_DIR")
+    return Path(given).expanduser() if given else None
+
+
+# the instance that this process has loaded, whatever the environment says
+_chosen: InstanceConfig | None = None
+
+
+def choose(configuration: InstanceConfig | None) -> None:
+    """Use this instance in this process; None leaves it to the environment and the folders."""
+    global _chosen
+    _chosen = configuration
+
+
+def configuration() -> InstanceConfig:
+    """Return which instance is used here, without opening it; raises NoInstanceError."""
+    return _chosen or find_config()
 
 
 def host() -> str:

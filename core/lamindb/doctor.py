@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from sqlalchemy import select, text
 
-from lamindb import instance, journal, liveness
+from lamindb import config, journal, liveness
 from lamindb.db import schema
 from lamindb.errors import DataError, LaminError
 from lamindb.instance import Instance, Location
@@ -54,7 +54,7 @@ def examine(*, fix: bool = False, hashes: bool = False) -> Iterator[Finding]:
     """
     yield from _other_distributions()
     # not the instance in use: opening that one would mend what is to be reported
-    here = Instance(instance.configuration())
+    here = Instance(config.configuration())
     try:
         yield from _database(here)
         interrupted = list(_interrupted(here))

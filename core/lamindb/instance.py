@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 from sqlalchemy import Connection, insert, select, update
 from sqlalchemy.exc import IntegrityError
@@ -17,6 +18,7 @@ from lamindb.config import InstanceConfig
 from lamindb.db import migrate, schema
 from lamindb.db.database import Database
 from lamindb.errors import LaminError, StorageMissingError
+from lamindb.hooks import manager
 from lamindb.identifiers import STORAGE_ID_LENGTH, USER_ID_LENGTH, random_id
 from lamindb.storage.store import Store
 
@@ -26,7 +28,6 @@ _LOCATED_S = 1.0
 
 _lock = threading.RLock()
 _current: Instance | None = None
-_chosen: InstanceConfig | None = None
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,8 @@ class Instance:
         self._user_id: str | None = None
         self._locations: dict[str, Location] | None = None
         self._located_at = 0.0
+        # root → id of the storages whose files are only known where they lie
+        self.unmanaged_storages: dict[str, str] = {}
         self.default_storage_id = self._find_default_storage()
 
     @property
@@ -60,6 +63,18 @@ class Instance:
         if self._user_id is None:
             self._user_id = register_user(self.database)
         return self._user_id
+
+    @property
+    def project_folder(self) -> Path | None:
+        """The folder that this instance belongs to: the one that leads to it, or holds its storage.
+
+        The storage's own folder leads to it too, but is its storage.
+        """
+        folder = self.config.folder
+        if config.is_remote(self.config.storage):
+            return folder
+        storage = Path(self.config.storage)
+        return storage.parent if folder is None or folder == storage else folder
 
     @property
     def default_location(self) -> Location:
@@ -106,6 +121,7 @@ class Instance:
             default = self.default_location
             if default.store.is_local and default.store.read_marker() == default.id:
                 journal.sweep_incoming(self.database, default.id, default.store)
+            manager.notify("ln_instance_opened", instance=self)
             liveness.close_dead_runs(self.database)
         except (LaminError, OSError) as error:
             logger.warning("what dead processes have left stays for now: %s", error)
@@ -174,15 +190,20 @@ def current() -> Instance:
     if _current is None:
         with _lock:
             if _current is None:
-                opened = Instance(configuration())
+                opened = Instance(config.configuration())
                 opened.settle()
                 _current = opened
     return _current
 
 
-def configuration() -> InstanceConfig:
-    """Return which instance would be used, without opening it; raises NoInstanceError."""
-    return _chosen or config.find_config()
+def reading() -> Instance:
+    """Return the instance in use, once it holds all that this process has told of.
+
+    Raises: as :func:`current`.
+    """
+    if manager.are_loaded():
+        manager.notify("ln_records_read")
+    return current()
 
 
 def is_open() -> bool:
@@ -191,21 +212,22 @@ def is_open() -> bool:
 
 def use(configuration: InstanceConfig | None) -> None:
     """Choose the instance of this process; None leaves it to the environment and the folders."""
-    global _chosen
     reset()
-    _chosen = configuration
+    config.choose(configuration)
 
 
 def reset() -> None:
     """Forget the open instance and the choice made in this process."""
-    global _current, _chosen
+    global _current
+    if manager.are_loaded():
+        manager.notify("ln_instance_closing")
     with _lock:
         for forget in _on_reset:
             forget()
         if _current is not None:
             _current.database.dispose()
         _current = None
-        _chosen = None
+        config.choose(None)
 
 
 def _renew_lock() -> None:

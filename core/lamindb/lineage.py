@@ -117,7 +117,7 @@ def upstream(file_id: str) -> Graph:
             (writes_before.c.file_id == reads.c.file_id) & (writes_before.c.role == "output"),
         )
     )
-    with instance.current().database.read() as connection:
+    with instance.reading().database.read() as connection:
         found = [row.run_id for row in connection.execute(select(runs.c.run_id))]
         links = [
             Link(row.run_id, row.file_id, row.role, row.how)

@@ -96,7 +96,7 @@ class Query(Generic[R]):
         counted = sqlalchemy_select(func.count()).select_from(
             self._statement.order_by(None).subquery()
         )
-        with instance.current().database.read() as connection:
+        with instance.reading().database.read() as connection:
             return int(connection.execute(counted).scalar_one())
 
     def df(self) -> pd.DataFrame:
@@ -112,12 +112,12 @@ class Query(Generic[R]):
             raise RecordError(".df() is of one record class: select it alone, and join the others")
         table = table_of(entity)
         statement = self._statement.with_only_columns(*table.columns, maintain_column_froms=True)
-        with instance.current().database.read() as connection:
+        with instance.reading().database.read() as connection:
             rows = connection.execute(statement).all()
         return frame_of(table, rows)
 
     def _read(self, take: Any) -> Any:
-        with instance.current().database.session() as session:
+        with instance.reading().database.session() as session:
             single = len(self._entities) == 1
             result = (
                 session.scalars(self._statement) if single else session.execute(self._statement)
@@ -239,7 +239,7 @@ def view(n: int = 10) -> None:
     for entity in RECORDS:
         table = table_of(entity)
         newest = sqlalchemy_select(*table.columns).order_by(table.c.created_at.desc()).limit(n)
-        with instance.current().database.read() as connection:
+        with instance.reading().database.read() as connection:
             rows = connection.execute(newest).all()
         if rows:
             _show(entity.__name__, frame_of(table, rows))

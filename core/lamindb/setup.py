@@ -310,7 +310,7 @@ def _attempt(act: Callable[[], T], found: InstanceConfig) -> T | None:
 
 def _in_use() -> InstanceConfig:
     # without opening it: a damaged instance can be deleted too
-    return instance.current().config if instance.is_open() else instance.configuration()
+    return instance.current().config if instance.is_open() else config.configuration()
 
 
 def _ask(found: InstanceConfig) -> None:

@@ -30,7 +30,8 @@ from lamindb.records import active
 from lamindb.records.active import context as context
 from lamindb.records.adding import write_row
 from lamindb.records.run import Run, Status, require_json
-from lamindb.records.transform import DEFAULT_VERSION, Transform
+from lamindb.records.transform import Transform
+from lamindb.records.versions import version_of
 
 logger = logging.getLogger("lamindb")
 
@@ -178,13 +179,11 @@ def _resolve(
 ) -> Transform:
     with here.database.begin() as connection:
         if inferred is not None:
-            serialise(connection, f"transform {inferred.key}")
-            found, transform = _version_of(connection, inferred)
+            transform = Transform(inferred.name, type=inferred.type)
+            found: dict[str, Any] | None = version_of(connection, here, inferred)
         elif transform is not None:
             serialise(connection, f"transform {transform.name} {transform.type}")
-            found = _stored(connection, transform)
-        if found is None and transform is not None:
-            found = write_row(connection, here, transform)
+            found = _stored(connection, transform) or write_row(connection, here, transform)
     if transform is None or found is None:
         raise TransformUnknownError("no transform was given or inferred")
     transform._set_values(found)
@@ -221,36 +220,6 @@ def _share_id(connection: Any, wanted: Transform) -> None:
     ).scalar()
     if known is not None:
         wanted.id = known
-
-
-def _version_of(
-    connection: Any, inferred: InferredTransform
-) -> tuple[dict[str, Any] | None, Transform]:
-    """Return the row of code seen before, and the transform that becomes it or is new."""
-    table = schema.transform
-    versions = (
-        connection.execute(
-            select(table).where(table.c.key == inferred.key).order_by(table.c.created_at.desc())
-        )
-        .mappings()
-        .all()
-    )
-    transform = Transform(
-        inferred.name,
-        type=inferred.type,
-        key=inferred.key,
-        title=inferred.title,
-        reference=inferred.reference,
-        source_hash=inferred.source_hash,
-    )
-    for row in versions:
-        if inferred.source_hash is None or row["source_hash"] == inferred.source_hash:
-            return dict(row), transform
-    if versions:
-        transform.id = versions[0]["id"]
-        numbers = [int(row["version"]) for row in versions if row["version"].isdecimal()]
-        transform.version = str(max(numbers, default=int(DEFAULT_VERSION)) + 1)
-    return None, transform
 
 
 # --- how a run ends -----------------------------------------------------------------------------

@@ -6,6 +6,7 @@ from dataclasses import asdict
 
 import click
 
+from lamindb import config
 from lamindb.cli import output
 
 
@@ -51,11 +52,10 @@ def db() -> None:
 @db.command()
 def upgrade() -> None:
     """Bring the database to what this version needs."""
-    from lamindb import instance
     from lamindb.db import migrate
     from lamindb.db.database import Database
 
-    configuration = instance.configuration()
+    configuration = config.configuration()
     database = Database(configuration)
     try:
         before = migrate.revision(database)

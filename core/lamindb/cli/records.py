@@ -150,7 +150,7 @@ def _newest(
 ) -> tuple[list[dict[str, Any]], int]:
     """Return the rows to show, and how many there are."""
     shown = limit if limit is not None or as_json else output.ROWS
-    with instance.current().database.read() as connection:
+    with instance.reading().database.read() as connection:
         total = connection.execute(select(func.count()).select_from(query.subquery())).scalar_one()
         rows = connection.execute(
             query.order_by(desc(table.c.created_at), desc(table.c.id)).limit(shown)
@@ -176,7 +176,7 @@ def _run_counts() -> dict[tuple[str, str], int]:
     query = select(run.c.transform_id, run.c.transform_version, func.count()).group_by(
         run.c.transform_id, run.c.transform_version
     )
-    with instance.current().database.read() as connection:
+    with instance.reading().database.read() as connection:
         return {(row[0], row[1]): row[2] for row in connection.execute(query)}
 
 

@@ -72,7 +72,7 @@ def _find(reference: str) -> tuple[Table, dict[str, Any]]:
 
 
 def _rows(query: Any) -> list[dict[str, Any]]:
-    with instance.current().database.read() as connection:
+    with instance.reading().database.read() as connection:
         return [dict(row) for row in connection.execute(query).mappings()]
 
 

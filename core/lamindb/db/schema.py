@@ -229,8 +229,13 @@ run_file = Table(
     metadata,
     Column("run_id", String(20), ForeignKey("run.id", ondelete="CASCADE"), nullable=False),
     Column("file_id", String(20), ForeignKey("file.id", ondelete="CASCADE"), nullable=False),
-    Column("role", String(8), nullable=False),
+    # input, output, or retracted: an output that was taken back
+    Column("role", String(16), nullable=False),
+    # declared or observed
     Column("how", String(8), nullable=False),
+    # by what the bytes that were read are known to be this file's: path, source or content
+    Column("matched_by", String(8), nullable=False, default="path"),
+    # when it was read or written
     _created(),
     PrimaryKeyConstraint("run_id", "file_id", "role"),
     Index(None, "file_id", "role"),

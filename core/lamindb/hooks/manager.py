@@ -1,4 +1,7 @@
-"""Finds plugins, and calls their hooks so that one failing plugin stops nobody else."""
+"""Finds plugins, and calls their hooks so that one failing plugin stops nobody else.
+
+There are no historic hooks: a plugin that registers late is not told of what was before.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +16,7 @@ import pluggy
 from lamindb.config import settings
 from lamindb.errors import PluginError
 from lamindb.hooks import specs
+from lamindb.hooks.events import Event
 from lamindb.hooks.specs import PROJECT
 
 hookimpl = pluggy.HookimplMarker(PROJECT)
@@ -45,6 +49,11 @@ def plugins() -> pluggy.PluginManager:
     return manager
 
 
+def are_loaded() -> bool:
+    """Whether anybody has asked for a plugin yet; before that, none can have told anything."""
+    return plugins.cache_info().currsize > 0
+
+
 def _check(manager: pluggy.PluginManager, name: str) -> None:
     """Refuse hooks that nobody would call, and those that can only be called around others."""
     manager.check_pending()
@@ -75,6 +84,22 @@ def every(hook: str, **arguments: Any) -> list[Any]:
     if failures and settings.strict:
         raise failures[0]
     return answers
+
+
+def notify(hook: str, **arguments: Any) -> None:
+    """Tell every plugin of a moment. What one of them raises is logged: it stops nobody.
+
+    Raises: PluginError: in strict mode, the first failure, after all were told.
+    """
+    every(hook, **arguments)
+
+
+def emit(event: Event) -> None:
+    """Tell every plugin of an event; the recorder writes it down. Returns within microseconds.
+
+    Raises: PluginError: in strict mode only.
+    """
+    notify(event.hook, event=event)
 
 
 def _answers(hook: str, arguments: dict[str, Any], failures: list[PluginError]) -> Iterator[Any]:

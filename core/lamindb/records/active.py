@@ -15,6 +15,7 @@ from sqlalchemy import select
 from lamindb import config, instance
 from lamindb.hooks import manager
 from lamindb.records.run import Run
+from lamindb.records.stubs import add_stubs
 
 if TYPE_CHECKING:
     from lamindb.records.transform import Transform
@@ -99,9 +100,20 @@ def _entries() -> list[_Tracked]:
 
 
 def engine_run() -> Run | None:
-    """The engine's run inside which this code executes, if its row is there."""
+    """The engine's run inside which this code executes.
+
+    Its start may still wait in a spool, of this process or another's: then a stub stands for it.
+    """
     run_id = _engine_run_id()
-    return _read(run_id) if run_id is not None else None
+    if run_id is None:
+        return None
+    found = _read(run_id)
+    if found is None:
+        here = instance.current()
+        with here.database.begin() as connection:
+            add_stubs(connection, here, [run_id])
+        found = _read(run_id)
+    return found
 
 
 def _engine_run_id() -> str | None:

@@ -153,7 +153,7 @@ class Related(Generic[R]):
 
 def read_all(statement: Any) -> list[Any]:
     """Return the records of a select, detached."""
-    with instance.current().database.session() as session:
+    with instance.reading().database.session() as session:
         return list(session.scalars(statement))
 
 

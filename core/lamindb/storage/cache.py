@@ -13,7 +13,7 @@ from lamindb.config import cache_dir, settings
 from lamindb.errors import DataError, ObjectChangedError
 from lamindb.identifiers import random_id
 from lamindb.storage.hashing import Digest
-from lamindb.storage.sources import Entry, LocalSource, Source, digest
+from lamindb.storage.sources import Entry, Fingerprint, LocalSource, Source, digest
 from lamindb.storage.store import Advance, Store
 
 # A write within the clock's last tick leaves the times of a file as they were, so a hash counts
@@ -35,13 +35,21 @@ def digest_once(source: LocalSource, advance: Advance | None = None) -> Digest:
         return digest(source, advance=advance)
     entry = source.entries()[0]
     started = time.time()
-    known = _recall(entry)
+    known = recall(entry.fingerprint)
     if known is not None:
         return known
     found = digest(source, advance=advance)
     if _is_settled(entry, started) and source.entries()[0].fingerprint == entry.fingerprint:
         _remember(entry, found)
     return found
+
+
+def recall(fingerprint: Fingerprint) -> Digest | None:
+    """Return the hash that a file had when it was (size, mtime_ns, ctime_ns, device, inode).
+
+    Whatever is there now: the bytes of that moment have been read.
+    """
+    return _recall(" ".join(str(part) for part in fingerprint))
 
 
 def fetch(find: Callable[[], Source], expected: str | None, suffix: str) -> Path:
@@ -122,11 +130,11 @@ def _is_settled(entry: Entry, at: float) -> bool:
     return at - max(mtime_ns, ctime_ns) / 1e9 > _SETTLED_S
 
 
-def _recall(entry: Entry) -> Digest | None:
+def _recall(key: str) -> Digest | None:
     try:
         with contextlib.closing(_connect()) as connection:
             row = connection.execute(
-                "SELECT hash, size, type FROM digest WHERE fingerprint = ?", (_key(entry),)
+                "SELECT hash, size, type FROM digest WHERE fingerprint = ?", (key,)
             ).fetchone()
     except (sqlite3.Error, OSError):
         return None  # an optimisation: without it the file is read again

@@ -233,8 +233,9 @@ def upgrade() -> None:
         "run_file",
         sa.Column("run_id", sa.String(length=20), nullable=False),
         sa.Column("file_id", sa.String(length=20), nullable=False),
-        sa.Column("role", sa.String(length=8), nullable=False),
+        sa.Column("role", sa.String(length=16), nullable=False),
         sa.Column("how", sa.String(length=8), nullable=False),
+        sa.Column("matched_by", sa.String(length=8), nullable=False),
         sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
         sa.ForeignKeyConstraint(
             ["file_id"], ["file.id"], name=op.f("fk_run_file_file_id_file"), ondelete="CASCADE"

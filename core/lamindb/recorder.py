@@ -1,0 +1,439 @@
+"""The core's own plugin: events into the spool at once, and from there into the database.
+
+An engine never waits for the database: ``emit`` appends one line to a file, and two threads of this
+module drain it, one for runs, one for files, whose hashing may take its time. What cannot be
+recorded now stays in the spool, and the next opening of the instance records it.
+"""
+
+from __future__ import annotations
+
+import atexit
+import logging
+import os
+import sys
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from functools import partial
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from lamindb import config, spool
+from lamindb.config import InstanceConfig, settings
+from lamindb.errors import (
+    DatabaseError,
+    LaminError,
+    NoInstanceError,
+    SetupError,
+    StorageMissingError,
+)
+from lamindb.hooks import hookimpl
+from lamindb.hooks.events import (
+    EnvironmentSeen,
+    Event,
+    FileRead,
+    FileRetracted,
+    FileWritten,
+    RunFinished,
+    RunLinked,
+    RunStarted,
+)
+
+if TYPE_CHECKING:
+    from lamindb.instance import Instance
+
+logger = logging.getLogger("lamindb")
+
+BATCH = 500
+# so long a batch gathers what follows its first event
+LINGER_S = 0.2
+READ_WAITS_S = 30.0
+_LONGEST_PAUSE_S = 30.0
+_MOST_IN_MEMORY = 100_000
+_BEAT_S = 60.0
+
+_OF_FILES = (FileRead, FileWritten, FileRetracted)
+# why nothing can be recorded now, though it may be later
+_OUT_OF_REACH = (DatabaseError, NoInstanceError, SetupError, StorageMissingError)
+
+Record = Callable[[Sequence[Event]], None]
+
+
+# --- the hooks ------------------------------------------------------------------------------------
+
+
+@hookimpl
+def ln_environment_seen(event: EnvironmentSeen) -> None:
+    _keep(event)
+
+
+@hookimpl
+def ln_run_started(event: RunStarted) -> None:
+    _keep(event)
+
+
+@hookimpl
+def ln_run_finished(event: RunFinished) -> None:
+    _keep(event)
+
+
+@hookimpl
+def ln_run_linked(event: RunLinked) -> None:
+    _keep(event)
+
+
+@hookimpl
+def ln_file_read(event: FileRead) -> None:
+    _keep(event)
+
+
+@hookimpl
+def ln_file_written(event: FileWritten) -> None:
+    _keep(event)
+
+
+@hookimpl
+def ln_file_retracted(event: FileRetracted) -> None:
+    _keep(event)
+
+
+def _keep(event: Event) -> None:
+    recorder = _current()
+    if recorder is not None:
+        recorder.keep(event)
+
+
+# --- one recorder a process -----------------------------------------------------------------------
+
+
+class Recorder:
+    """Keeps the events of this process for one instance, and writes them down."""
+
+    def __init__(self, configuration: InstanceConfig) -> None:
+        self.config = configuration
+        self.pid = os.getpid()
+        self._spool: spool.SpoolFile | None = None
+        try:
+            self._spool = spool.SpoolFile(configuration)
+        except OSError as error:
+            logger.warning(
+                "events cannot be kept on disk (%s): what is not in the database when this "
+                "process is killed is lost",
+                error,
+            )
+        self._trouble = _Trouble(configuration)
+        self._runs = _Lane("runs", _record_runs, self._trouble, self._idle)
+        self._files = _Lane("files", _record_files, self._trouble, self._idle)
+        self._alive: set[str] = set()
+        self._beaten_at = time.monotonic()
+
+    def keep(self, event: Event) -> None:
+        if self._spool is not None:
+            try:
+                self._spool.append(event)
+            except OSError as error:
+                self._trouble.warn_once("disk", f"events cannot be kept on disk for now: {error}")
+        if isinstance(event, RunStarted):
+            self._alive.add(event.run)
+        elif isinstance(event, RunFinished):
+            self._alive.discard(event.run)
+        (self._files if isinstance(event, _OF_FILES) else self._runs).put(event)
+
+    def flush(self, timeout_s: float) -> bool:
+        """Have everything recorded that was kept before; False when that takes longer."""
+        deadline = time.monotonic() + timeout_s
+        return all(
+            lane.flush(max(deadline - time.monotonic(), 0.0)) for lane in (self._runs, self._files)
+        )
+
+    def close(self) -> None:
+        for lane in (self._runs, self._files):
+            lane.stop()
+        if self._spool is not None:
+            self._idle()
+            self._spool.close()
+
+    def abandon(self) -> None:
+        if self._spool is not None:
+            self._spool.abandon()
+
+    def _is_idle(self) -> bool:
+        return self._runs.is_idle and self._files.is_idle
+
+    def _idle(self) -> None:
+        """Called by a lane whenever it has nothing to do, at least once a minute."""
+        if self._spool is not None:
+            self._spool.clear(self._is_idle)
+        now = time.monotonic()
+        if now - self._beaten_at >= _BEAT_S:
+            self._beaten_at = now
+            if self._spool is not None:
+                self._spool.touch()
+            if self._alive and not self._trouble.is_on:
+                _beat(list(self._alive))
+
+
+class _Trouble:
+    """Says once that the database is out of reach, and how long to wait before the next try."""
+
+    def __init__(self, configuration: InstanceConfig) -> None:
+        self._config = configuration
+        self._told: set[str] = set()
+        self.is_on = False
+
+    def warn_once(self, subject: str, message: str) -> None:
+        if subject not in self._told:
+            self._told.add(subject)
+            logger.warning("%s", message)
+
+    def begins(self, error: LaminError) -> None:
+        self.is_on = True
+        self.warn_once(
+            "database",
+            f"{error}. What happens meanwhile waits on disk, and is recorded when the instance "
+            f"{self._config.name!r} is next opened, or by 'lamin doctor --fix'",
+        )
+
+    def ends(self) -> None:
+        self.is_on = False
+
+
+class _Lane:
+    """A queue with a thread that records it in batches, and tries again while it cannot."""
+
+    def __init__(
+        self, name: str, record: Record, trouble: _Trouble, idle: Callable[[], None]
+    ) -> None:
+        self._name, self._record, self._trouble, self._idle = name, record, trouble, idle
+        self._events: deque[Event] = deque()
+        self._changed = threading.Condition()
+        self._kept = self._done = 0
+        self._urgent = self._stopping = False
+        self._thread: threading.Thread | None = None
+
+    @property
+    def is_idle(self) -> bool:
+        return self._kept == self._done
+
+    def put(self, event: Event) -> None:
+        with self._changed:
+            self._kept += 1
+            if len(self._events) >= _MOST_IN_MEMORY:
+                self._trouble.warn_once("memory", "too many events wait: the rest waits on disk")
+                return  # never done, so the spool is never cleared of it
+            self._events.append(event)
+            if self._thread is None:
+                self._thread = threading.Thread(
+                    target=self._work, name=f"lamindb-{self._name}", daemon=True
+                )
+                self._thread.start()
+            elif len(self._events) == 1:
+                self._changed.notify_all()
+
+    def flush(self, timeout_s: float) -> bool:
+        deadline = time.monotonic() + timeout_s
+        with self._changed:
+            wanted = self._kept
+            while self._done < wanted:
+                if threading.current_thread() is self._thread or self._trouble.is_on:
+                    return False
+                self._urgent = True
+                self._changed.notify_all()
+                if not self._changed.wait(min(deadline - time.monotonic(), 0.1)):
+                    alive = self._thread is not None and self._thread.is_alive()
+                    if not alive or time.monotonic() >= deadline:
+                        return self._done >= wanted
+            return True
+
+    def stop(self) -> None:
+        with self._changed:
+            self._stopping = True
+            self._changed.notify_all()
+
+    def _work(self) -> None:
+        pause_s = 0.0
+        while True:
+            with self._changed:
+                while not self._events and not self._stopping:
+                    if not self._changed.wait(_BEAT_S):
+                        break
+                if self._stopping:
+                    return
+                if not self._urgent:
+                    self._changed.wait(max(LINGER_S, pause_s))
+                batch = list(islice(self._events, BATCH))
+            if batch:
+                pause_s = self._attempt(batch, pause_s)
+            with self._changed:
+                if not self._events:
+                    self._urgent = False
+                self._changed.notify_all()
+            if not self._events:
+                self._idle()
+
+    def _attempt(self, batch: list[Event], pause_s: float) -> float:
+        """Record a batch; returns how long to wait before the next try, 0 after a success."""
+        try:
+            _record_each(self._record, batch)
+        except _OUT_OF_REACH as error:
+            self._trouble.begins(error)
+            with self._changed:
+                self._urgent = False
+            return min(max(2 * pause_s, 1.0), _LONGEST_PAUSE_S)
+        self._trouble.ends()
+        with self._changed:
+            for _ in batch:
+                self._events.popleft()
+            self._done += len(batch)
+        return 0.0
+
+
+def _record_each(record: Record, batch: Sequence[Event]) -> None:
+    """Record a batch, or each event alone where that fails: a bad one holds up no other."""
+    try:
+        if batch:
+            record(batch)
+        return
+    except _OUT_OF_REACH:
+        raise
+    except Exception as error:  # whatever is wrong with one of them
+        logger.debug("a batch of %d events is recorded one by one: %s", len(batch), error)
+    for event in batch:
+        try:
+            record([event])
+        except _OUT_OF_REACH:
+            raise
+        except Exception as error:  # whatever is wrong with it
+            logger.warning(
+                "%s was not recorded: %s: %s", _short(event), type(error).__name__, error
+            )
+
+
+def _short(event: Event) -> str:
+    subject = getattr(event, "uri", None) or getattr(event, "run", None) or event.event_id
+    return f"{type(event).__name__} of {subject}"
+
+
+# the parts that need the database are loaded by the thread that uses them
+
+
+def _record_runs(events: Sequence[Event]) -> None:
+    from lamindb import instance, recording
+
+    recording.record_runs(instance.current(), events)
+
+
+def _record_files(events: Sequence[Event]) -> None:
+    from lamindb import instance, recording
+
+    recording.record_files(instance.current(), events)
+
+
+def _beat(run_ids: list[str]) -> None:
+    from lamindb import instance, liveness
+
+    try:
+        liveness.beat(instance.current().database, run_ids)
+    except LaminError as error:
+        logger.info("the heartbeat of %d runs is late: %s", len(run_ids), error)
+
+
+# --- its life -------------------------------------------------------------------------------------
+
+_lock = threading.Lock()
+_recorder: Recorder | None = None
+_is_refused = False
+_fork_is_watched = False
+_watching_pid: int | None = None
+
+
+def _current() -> Recorder | None:
+    """The recorder of this process, made when it is first needed; None without an instance."""
+    global _recorder, _is_refused
+    recorder = _recorder
+    if recorder is not None or _is_refused:
+        return recorder
+    with _lock:
+        if _recorder is None and not _is_refused:
+            try:
+                _recorder = Recorder(config.configuration())
+            except LaminError as error:
+                _is_refused = True
+                logger.warning("nothing is recorded: %s", error)
+                return None
+            _watch_exit()
+        return _recorder
+
+
+def flush(timeout_s: float = READ_WAITS_S) -> bool:
+    """Have everything recorded that this process has told of; False when that takes longer."""
+    recorder = _recorder
+    return recorder is None or recorder.flush(timeout_s)
+
+
+def close(timeout_s: float | None = None) -> None:
+    """Flush, for a bounded time, and forget the instance; what is left waits in the spool."""
+    global _recorder, _is_refused
+    recorder = _recorder
+    if recorder is not None:
+        recorder.flush(settings.drain_timeout_s if timeout_s is None else timeout_s)
+        recorder.close()
+    _recorder, _is_refused = None, False
+
+
+@hookimpl
+def ln_records_read() -> None:
+    flush()
+
+
+@hookimpl
+def ln_instance_closing() -> None:
+    close()
+
+
+@hookimpl
+def ln_instance_opened(instance: Instance) -> None:
+    """Record what processes that are gone have left in their spools; raises DatabaseError."""
+    for path in spool.abandoned(instance.config):
+        with spool.claimed(path) as is_ours:
+            if is_ours:
+                _replay(instance, path)
+
+
+def _replay(here: Instance, path: Path) -> None:
+    from lamindb import recording
+
+    events = spool.read(path)
+    while batch := list(islice(events, BATCH)):
+        for write, wanted in ((recording.record_runs, False), (recording.record_files, True)):
+            part = [event for event in batch if isinstance(event, _OF_FILES) == wanted]
+            _record_each(partial(write, here), part)
+    path.unlink(missing_ok=True)
+
+
+def _watch_exit() -> None:
+    global _watching_pid, _fork_is_watched
+    if _watching_pid == os.getpid():
+        return
+    if _watching_pid is None:
+        atexit.register(close)  # forked children inherit it
+    _watching_pid = os.getpid()
+    if not _fork_is_watched and hasattr(os, "register_at_fork"):
+        _fork_is_watched = True
+        os.register_at_fork(after_in_child=_after_fork)
+    multiprocessing = sys.modules.get("multiprocessing")
+    if multiprocessing is not None and multiprocessing.parent_process() is not None:
+        # such a child ends without atexit
+        from multiprocessing.util import Finalize
+
+        Finalize(None, close, exitpriority=-200)
+
+
+def _after_fork() -> None:
+    global _lock, _recorder
+    _lock = threading.Lock()
+    if _recorder is not None:
+        _recorder.abandon()
+    _recorder = None

@@ -1,0 +1,24 @@
+"""Rows of runs whose start is not recorded yet, so that others can refer to them."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Iterable
+
+from sqlalchemy import Connection
+
+from lamindb.db import schema
+from lamindb.db.database import insert_if_new
+from lamindb.instance import Instance
+
+
+def add_stubs(
+    connection: Connection, here: Instance, runs: Iterable[str], at: dt.datetime | None = None
+) -> None:
+    """Make sure that rows of these runs are there: their own events complete them later."""
+    at = at or schema.now()
+    stubs = [
+        {"id": run_id, "status": "started", "created_by_id": here.user_id, "created_at": at}
+        for run_id in sorted(set(runs))
+    ]
+    insert_if_new(connection, schema.run, stubs)
