@@ -93,13 +93,14 @@ def install() -> None:
         quietly(sys.executable, "-m", "venv", "--clear", VENV)
     elif run("-c", "import importlib.util as u, sys; sys.exit(u.find_spec('pip') is None)"):
         quietly(PYTHON, "-m", "ensurepip")  # venv was interrupted, or made without pip
-    quietly(PYTHON, "-m", "pip", "install", "--no-input", "--editable", ".[test]")
+    # uv: pip takes minutes to choose among the versions of two engines and what they need
+    quietly(PYTHON, "-m", "pip", "install", "--no-input", "uv")
+    quietly(PYTHON, "-m", "uv", "pip", "install", "--python", PYTHON, "--editable", ".[test]")
     STAMP.write_text(wanted)
 
 
 def install_with(name: str, wanted: list[str]) -> Path:
-    """Make an environment of other versions, with uv: pip cannot ask for the lowest."""
-    quietly(PYTHON, "-m", "pip", "install", "--no-input", "uv")
+    """Make an environment of other versions; pip cannot ask for the lowest."""
     folder = VENV / "matrix" / name
     python = folder / PYTHON.relative_to(VENV)
     quietly(PYTHON, "-m", "uv", "venv", "--clear", "--python", PYTHON, folder)
