@@ -174,6 +174,29 @@ def export_run_id(run_id: str | None) -> None:
         os.environ["LAMINDB_RUN"] = run_id
 
 
+def observed_by() -> str | None:
+    """Where this process tells of its files, if the run that started it asked for that."""
+    return os.environ.get("LAMINDB_OBSERVED_BY") or None
+
+
+def export_observer(prefix: str | None, code: Path) -> None:
+    """Have Python processes started from now on observe themselves; None no longer.
+
+    Args: prefix: of the files that they write; code: folder of the ``sitecustomize`` that does it.
+    """
+    former = [each for each in os.environ.get("PYTHONPATH", "").split(os.pathsep) if each]
+    paths = [each for each in former if each != str(code)]
+    if prefix is None:
+        os.environ.pop("LAMINDB_OBSERVED_BY", None)
+    else:
+        os.environ["LAMINDB_OBSERVED_BY"] = prefix
+        paths.insert(0, str(code))
+    if paths:
+        os.environ["PYTHONPATH"] = os.pathsep.join(paths)
+    elif former:
+        del os.environ["PYTHONPATH"]
+
+
 def given_notebook() -> str | None:
     """What the user says that this kernel runs."""
     return os.environ.get("LAMINDB_NOTEBOOK") or None

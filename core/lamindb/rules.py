@@ -87,13 +87,14 @@ class Rules:
         include: Iterable[str] = (),
         exclude: Iterable[str] = (),
         *,
+        base: str | os.PathLike[str] | None = None,
         never: Iterable[str | os.PathLike[str]] = (),
     ) -> None:
-        """Args: folders: of the project, where files count by default, the first is where patterns
-        start from; never: further folders whose files do not count.
+        """Args: folders: of the project, where files count by default; base: where patterns with
+        a slash start from, default the first folder; never: folders whose files do not count.
         """
-        self.folders = [_normal(folder) for folder in folders]
-        base = self.folders[0] if self.folders else _normal(Path.cwd())
+        self.folders = list(dict.fromkeys(_normal(folder) for folder in folders))
+        base = _normal(base or (self.folders[0] if self.folders else Path.cwd()))
         self._include = [(each, compiled(each, base)) for each in include]
         self._exclude = [
             (each, compiled(each.removeprefix("!"), base), not each.startswith("!"))
