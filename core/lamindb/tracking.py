@@ -96,6 +96,8 @@ def track(
         exclude=_patterns("exclude", exclude),
         observe=observe,
     )
+    if (parent := _parent_of_spawned()) is not None:
+        return parent
     engine_run = active.engine_run()
     with _lock:
         if engine_run is not None and transform is None:
@@ -202,6 +204,19 @@ def _end_former() -> None:
     former = active.tracked_in_place()
     if former is not None and former.id in _open:
         _end(former, "completed")
+
+
+def _parent_of_spawned() -> Run | None:
+    """The parent's run, where ``multiprocessing`` executes a script again to find its functions.
+
+    What the top of a script tracks is tracked by the process that was started with it.
+    """
+    frame: FrameType | None = sys._getframe()
+    while frame is not None:
+        if frame.f_code.co_name == "<module>" and frame.f_globals.get("__name__") == "__mp_main__":
+            return active.inherited()
+        frame = frame.f_back
+    return None
 
 
 # --- which transform ----------------------------------------------------------------------------
