@@ -6,16 +6,31 @@ import hashlib
 import os
 import re
 import subprocess
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import Any
 
+from lamindb import config
+from lamindb.errors import LaminError
 from lamindb.hooks import Caller
+from lamindb.storage.store import Store
 
 
 def source_hash(text: str) -> str:
     """Return SHA-256 of source text, in hex; line ends do not count."""
     return hashlib.sha256(text.replace("\r\n", "\n").encode()).hexdigest()
+
+
+@cache
+def code_key(path: Path) -> str:
+    """The same as :func:`key_of` without the database: the storage's marker names its id."""
+    root, storage_id = None, ""
+    with suppress(LaminError, OSError):
+        store = Store(config.configuration().storage)
+        if store.is_local:
+            root, storage_id = Path(store.root), store.read_marker() or ""
+    return _key(path, root, storage_id)
 
 
 def key_of(path: Path, caller: Caller) -> str:
@@ -25,13 +40,16 @@ def key_of(path: Path, caller: Caller) -> str:
     remote, ``<storage id>/<path>`` relative to the folder that holds the storage, else the absolute
     path.
     """
+    return _key(path, caller.storage_root, caller.storage_id)
+
+
+def _key(path: Path, storage_root: Path | None, storage_id: str) -> str:
     repository = _repository(path.parent)
     if repository is not None:
         top, remote = repository
         return f"{remote}/{path.resolve().relative_to(top).as_posix()}"
-    if caller.storage_root is not None and path.is_relative_to(caller.storage_root.parent):
-        relative = path.relative_to(caller.storage_root.parent).as_posix()
-        return f"{caller.storage_id}/{relative}"
+    if storage_root is not None and storage_id and path.is_relative_to(storage_root.parent):
+        return f"{storage_id}/{path.relative_to(storage_root.parent).as_posix()}"
     return str(path)
 
 
