@@ -260,3 +260,20 @@ def test_a_process_that_nobody_observes_pays_for_no_listener() -> None:
     assert accesses._listener is not None
     ln.finish()
     assert accesses._listener is None
+
+
+def test_a_copy_that_a_run_makes_of_what_it_reads_is_not_taken_for_what_it_read() -> None:
+    import datetime as dt
+
+    from lamindb.hooks import FileRead, FileStat, FileWritten, emit, run_id
+
+    Path("copy.txt").write_text("a")
+    run, at = run_id("plain", "copying"), dt.datetime.now(dt.UTC)
+    # as a clock that ticks slowly may have it
+    for event, path, later in ((FileWritten, "copy.txt", 0), (FileRead, "a.txt", 1)):
+        where = Path(path).absolute()
+        when = at + dt.timedelta(milliseconds=later)
+        emit(event(run=run, uri=str(where), stat=FileStat.of(where), at=when))
+    found = ln.select(ln.Run, id=run).one()
+    assert [file.key for file in found.inputs] == ["a.txt"]
+    assert [file.key for file in found.outputs] == ["copy.txt"]

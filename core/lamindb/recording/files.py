@@ -284,7 +284,11 @@ class _Batch:
             ("source", select(file.c.id).where(file.c.source_uri == look.place.uri, same)),
         ]
         if look.size:  # all empty files are alike
-            made = and_(same, file.c.run_id.is_not(None))
+            own = select(link.c.file_id).where(
+                link.c.run_id == look.event.run, link.c.role == "output"
+            )
+            # a copy that the run itself makes of what it reads is not what it read
+            made = and_(same, file.c.run_id.is_not(None), file.c.id.not_in(own))
             queries.append(("content", select(file.c.id).where(made)))
         for matched_by, query in queries:
             found = self._connection.execute(query.order_by(newest).limit(1)).scalar()
