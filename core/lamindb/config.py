@@ -179,6 +179,14 @@ def observed_by() -> str | None:
     return os.environ.get("LAMINDB_OBSERVED_BY") or None
 
 
+_observed_by = observed_by()
+
+
+def observed_by_parent() -> str | None:
+    """The same as when this process began."""
+    return _observed_by
+
+
 def export_observer(prefix: str | None, code: Path) -> None:
     """Have Python processes started from now on observe themselves; None no longer.
 

@@ -177,7 +177,7 @@ _here: ContextVar[Observation | None] = ContextVar("lamindb_observation", defaul
 _main: Observation | None = None
 # of runs that other processes observe, by where to write what this one does for them
 _relays: dict[str, accesses.Relay] = {}
-_given = config.observed_by()
+_given = config.observed_by_parent()
 
 
 def begin(observation: Observation, *, is_main: bool) -> None:

@@ -67,6 +67,8 @@ def ln_tracking_started(tracking: Tracking) -> None:
         inputs=tracking.inputs,
         is_main=is_main_flow(),
         observe=observe,
+        # while a notebook is open, people work on the files around it
+        looks=not notebooks.is_notebook(),
     )
 
 

@@ -28,6 +28,20 @@ logger = logging.getLogger("lamindb")
 CHILD = Path(__file__).parent / "child"
 # folders that people call one file
 _AS_ONE = re.compile(r"(.*?\.(?:zarr|n5|lance))(?:/.*)?\Z")
+_EDITED = (
+    ".py",
+    ".ipynb",
+    ".pyi",
+    ".r",
+    ".R",
+    ".Rmd",
+    ".qmd",
+    ".jl",
+    ".sh",
+    ".smk",
+    ".toml",
+    ".md",
+)
 # the times of files are those of the kernel's last tick, up to so long ago
 TICK_NS = 10_000_000
 _WILD = re.compile(r"[*?\[]")
@@ -62,7 +76,7 @@ class Written:
 
 def rules_for(root: str, include: Iterable[str] = (), exclude: Iterable[str] = ()) -> Rules:
     """Return what counts for work in a folder: its repository, and the project of the instance."""
-    folders = [str(top_of(Path(root)) or root)]
+    folders = [str(top_of(Path(root)) or root)] if root else []
     try:
         project = config.configuration().project_folder
     except LaminError:
@@ -73,7 +87,7 @@ def rules_for(root: str, include: Iterable[str] = (), exclude: Iterable[str] = (
     home = {str(Path.home()), os.path.abspath(os.sep)}  # noqa: PTH100
     kept = [each for each in folders if each not in home or each == str(project)]
     own = (config.state_dir(), config.cache_dir(), config.config_dir())
-    return Rules(kept, include, exclude, base=root, never=own)
+    return Rules(kept, include, exclude, base=root or None, never=own)
 
 
 def begin(
@@ -132,7 +146,7 @@ def finish(watch: Watch, outputs: Iterable[str] = (), inputs: Iterable[str] = ()
     observation = watch.observation
     observing.end(observation)
     if watch.exports:
-        config.export_observer(None, CHILD)
+        config.export_observer(config.observed_by_parent(), CHILD)
     for line in claims.child_accesses(observation.run):
         observation.merge(line)
     others = [each for each in claims.read() if each.run != observation.run]
@@ -163,6 +177,8 @@ def _written(watch: Watch, others: list[claims.Claimed]) -> Iterator[tuple[str, 
         for path, now in changed(watch.before, after).items():
             if path in observation.writes or path in observation.made:
                 continue
+            if path.endswith(_EDITED):
+                continue  # people save such files while something runs
             if watch.storage is not None and path.startswith(f"{watch.storage}/"):
                 continue  # what code puts there itself is seen, the rest is ours
             if any(each.may_have_written(path, now.ctime_ns) for each in others):
