@@ -337,7 +337,7 @@ def test_a_link_to_a_directory_has_the_hash_of_the_directory(tmp_path: Path) -> 
 
 @pytest.fixture
 def reads(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
-    """The paths that were really read, with files counted as left alone from the start, and as large."""
+    """The paths that were really read, with files counted as large and left alone."""
     read: list[Path] = []
 
     def counting(source: Any, *arguments: Any, **options: Any) -> Any:
