@@ -29,7 +29,7 @@ from lamindb.errors import (
     SetupError,
     StorageMissingError,
 )
-from lamindb.hooks import hookimpl
+from lamindb.hooks import environments, hookimpl
 from lamindb.hooks.events import (
     EnvironmentSeen,
     Event,
@@ -363,6 +363,7 @@ def _current() -> Recorder | None:
                 _is_refused = True
                 logger.warning("nothing is recorded: %s", error)
                 return None
+            environments.forget()
             _watch_exit()
         return _recorder
 

@@ -19,7 +19,7 @@ An engine's plugin tells what happens by :func:`emit`, from whichever thread or 
 
 from __future__ import annotations
 
-from lamindb.hooks.environment import environment
+from lamindb.hooks.environments import environment
 from lamindb.hooks.events import (
     EnvironmentSeen,
     Event,
