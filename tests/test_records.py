@@ -18,7 +18,8 @@ from typing import Any
 
 import pandas as pd
 import pytest
-from sqlalchemy import inspect, select, text
+from sqlalchemy import inspect as inspect_database
+from sqlalchemy import select, text
 
 import lamindb as ln
 from lamindb import instance
@@ -107,7 +108,7 @@ def links() -> list[tuple[str, str, str, str]]:
 def test_the_columns_are_those_of_the_contract_in_its_order(table: str, columns: str) -> None:
     assert [column.name for column in schema.metadata.tables[table].columns] == columns.split()
     with instance.current().database.read() as connection:
-        found = [column["name"] for column in inspect(connection).get_columns(table)]
+        found = [column["name"] for column in inspect_database(connection).get_columns(table)]
     assert found == columns.split()
 
 

@@ -363,7 +363,6 @@ def _current() -> Recorder | None:
                 _is_refused = True
                 logger.warning("nothing is recorded: %s", error)
                 return None
-            environments.forget()
             _watch_exit()
         return _recorder
 
@@ -382,6 +381,7 @@ def close(timeout_s: float | None = None) -> None:
         recorder.flush(settings.drain_timeout_s if timeout_s is None else timeout_s)
         recorder.close()
     _recorder, _is_refused = None, False
+    environments.forget()
 
 
 @hookimpl
