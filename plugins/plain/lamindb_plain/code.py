@@ -1,20 +1,12 @@
-"""Names and versions of code: where it lies, and the hash of what it says."""
+"""Names of code by where it lies."""
 
 from __future__ import annotations
 
-import hashlib
-import os
-import re
-import subprocess
-from functools import cache
 from pathlib import Path
 
-from lamindb.hooks import Caller
+from lamindb.hooks import Caller, key_in_repository, source_hash
 
-
-def source_hash(text: str) -> str:
-    """Return SHA-256 of source text, in hex; line ends do not count."""
-    return hashlib.sha256(text.replace("\r\n", "\n").encode()).hexdigest()
+__all__ = ["key_of", "source_hash"]
 
 
 def key_of(path: Path, caller: Caller) -> str:
@@ -24,55 +16,10 @@ def key_of(path: Path, caller: Caller) -> str:
     remote, ``<storage id>/<path>`` relative to the folder that holds the storage, else the absolute
     path.
     """
-    repository = _repository(path.parent)
-    if repository is not None:
-        top, remote = repository
-        return f"{remote}/{path.resolve().relative_to(top).as_posix()}"
+    key = key_in_repository(path)
+    if key is not None:
+        return key
     if caller.storage_root is not None and path.is_relative_to(caller.storage_root.parent):
         relative = path.relative_to(caller.storage_root.parent).as_posix()
         return f"{caller.storage_id}/{relative}"
     return str(path)
-
-
-@cache
-def _repository(folder: Path) -> tuple[Path, str] | None:
-    top = _git(folder, "rev-parse", "--show-toplevel")
-    remote = _git(folder, "config", "--get", "remote.origin.url")
-    return (Path(top).resolve(), without_credentials(remote)) if top and remote else None
-
-
-def _git(folder: Path, *arguments: str) -> str | None:
-    # within a git hook these name the hook's repository
-    environment = {
-        name: value
-        for name, value in os.environ.items()
-        if name not in ("GIT_DIR", "GIT_WORK_TREE")
-    }
-    try:
-        done = subprocess.run(
-            ["git", "-C", str(folder), *arguments],
-            capture_output=True,
-            text=True,
-            timeout=5,
-            check=False,
-            env=environment,
-        )
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-    return done.stdout.strip() or None
-
-
-def without_credentials(remote: str) -> str:
-    """Return ``host/owner/name`` of a git remote: the same for ssh and https, and no secrets.
-
-    >>> without_credentials("https://me:token@example.org/lab/study.git")
-    'example.org/lab/study'
-    >>> without_credentials("git@example.org:lab/study.git")
-    'example.org/lab/study'
-    """
-    text = re.sub(r"^[A-Za-z][A-Za-z0-9+.-]*://", "", remote)
-    has_scheme = text != remote
-    text = re.sub(r"^[^/]*@", "", text)
-    if not has_scheme:
-        text = re.sub(r"^([^/:]+):(?!/)", r"\1/", text)
-    return re.split(r"[?#]", text, maxsplit=1)[0].rstrip("/").removesuffix(".git")
