@@ -948,7 +948,7 @@ def test_a_script_that_a_git_hook_runs_is_keyed_by_its_own_repository(
     ],
 )
 def test_a_remote_has_one_name_however_it_is_reached_and_no_secret(remote: str) -> None:
-    from lamindb_plain.code import without_credentials
+    from lamindb.hooks.code import without_credentials
 
     assert without_credentials(remote) == "example.org/lab/study"
 

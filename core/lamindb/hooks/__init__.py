@@ -19,6 +19,7 @@ An engine's plugin tells what happens by :func:`emit`, from whichever thread or 
 
 from __future__ import annotations
 
+from lamindb.hooks.code import code_key, source_hash
 from lamindb.hooks.environment import environment
 from lamindb.hooks.events import (
     EnvironmentSeen,
@@ -53,6 +54,7 @@ __all__ = [
     "RunStarted",
     "Serializer",
     "Tracking",
+    "code_key",
     "describe_params",
     "emit",
     "environment",
@@ -61,4 +63,5 @@ __all__ = [
     "mask_text",
     "plugins",
     "run_id",
+    "source_hash",
 ]
