@@ -22,7 +22,7 @@ LAYERS: list[set[str]] = [
     {"recording"},
     {"recorder"},
     {"query", "lineage", "setup", "tracking", "doctor"},
-    {"cli"},
+    {"cli", "testing"},
     {"__init__", "__main__"},
 ]
 PLUGINS = {

@@ -51,7 +51,7 @@ TABLES = {
     "transform_version storage_id source_uri is_latest description created_at updated_at "
     "created_by_id",
     "attempt": "run_id number status started_at finished_at error",
-    "run_file": "run_id file_id role how created_at",
+    "run_file": "run_id file_id role how matched_by created_at",
     "run_run": "run_id other_id role",
 }
 CLASSES = {"user": ln.User, "storage": ln.Storage, "transform": ln.Transform, "run": ln.Run}

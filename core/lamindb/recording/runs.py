@@ -89,14 +89,12 @@ class _Batch:
         links = [event for event in events if isinstance(event, RunLinked)]
         self._write_environments(environments, starts)
         runs = {start.run for start in starts} | {end.run for end in ends}
-        others = {event.parent for event in starts if event.parent}
-        others |= {name for event in links for name in (event.run, event.other)}
-        add_stubs(
-            self._connection,
-            self._here,
-            runs | others,
-            min((event.at for event in events), default=None),
-        )
+        heard = [(start.run, start.at) for start in starts]
+        heard += [(end.run, end.at) for end in ends]
+        heard += [(link.run, link.at) for link in links]
+        heard += [(event.parent, event.at) for event in starts if event.parent]
+        heard += [(link.other, link.at) for link in links]
+        add_stubs(self._connection, self._here, heard)
         known = self._read(sorted(runs))
         for start in starts:
             self._start(known[start.run], start)
@@ -155,10 +153,6 @@ class _Batch:
         attempt = _attempt(known, event.attempt)
         _set(known, attempt, "started_at", _earlier(attempt["started_at"], event.at))
         row = known.row
-        if event.attempt < max(
-            (n for n, each in known.attempts.items() if each["started_at"] is not None), default=0
-        ):
-            return  # a later attempt has said where it runs
         values: dict[str, Any] = {
             "name": event.name or (event.transform.name if event.transform else None),
             "engine": event.engine,
@@ -173,13 +167,22 @@ class _Batch:
         }
         if event.transform is not None:
             found = self._transform(event)
-            known.got_transform = row["transform_id"] is None
+            known.got_transform |= row["transform_id"] is None
             values |= {"transform_id": found[0], "transform_version": found[1]}
-        if event.user is not None:
+        started = [n for n, each in known.attempts.items() if each["started_at"] is not None]
+        is_last = event.attempt >= max(started)
+        if event.user is not None and is_last:
             values["created_by_id"] = self._user(event.user)
         if event.details:
             values["details"] = _joined({event.engine: event.details}, row["details"] or {})
-        row.update({name: value for name, value in values.items() if value is not None})
+        row.update(
+            {
+                name: value
+                for name, value in values.items()
+                # what a later attempt has said stands
+                if value is not None and (is_last or name == "details" or row[name] is None)
+            }
+        )
         row["heartbeat_at"] = _later(row["heartbeat_at"], event.at)
         row["created_at"] = _earlier(row["created_at"], event.at)
         known.was_changed = True

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import select
 
 from lamindb import config, instance
+from lamindb.db.schema import now
 from lamindb.hooks import manager
 from lamindb.records.run import Run
 from lamindb.records.stubs import add_stubs
@@ -111,7 +112,7 @@ def engine_run() -> Run | None:
     if found is None:
         here = instance.current()
         with here.database.begin() as connection:
-            add_stubs(connection, here, [run_id])
+            add_stubs(connection, here, [(run_id, now())])
         found = _read(run_id)
     return found
 
