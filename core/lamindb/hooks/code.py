@@ -27,6 +27,23 @@ def key_in_repository(path: Path) -> str | None:
     return f"{remote}/{path.resolve().relative_to(top).as_posix()}"
 
 
+def code_key(path: Path, storage_root: Path | None, storage_id: str | None) -> str:
+    """Return a name for a file of code that is the same wherever the project is checked out.
+
+    ``<git remote>/<path in the repository>``, without credentials; outside of a repository with a
+    remote, ``<storage id>/<path>`` relative to the folder that holds the storage, else the absolute
+    path.
+
+    Args: path: absolute; storage_root, storage_id: of the instance, None where it is remote.
+    """
+    key = key_in_repository(path)
+    if key is not None:
+        return key
+    if storage_root is not None and path.is_relative_to(storage_root.parent):
+        return f"{storage_id}/{path.relative_to(storage_root.parent).as_posix()}"
+    return str(path)
+
+
 @cache
 def _repository(folder: Path) -> tuple[Path, str] | None:
     top = _git(folder, "rev-parse", "--show-toplevel")
