@@ -12,8 +12,8 @@ import pytest
 LAYERS: list[set[str]] = [
     {"errors", "identifiers", "_version"},
     {"config"},
-    {"hooks", "processes", "dev"},
-    {"formats", "spool"},
+    {"hooks", "processes", "dev", "rules", "endings"},
+    {"formats", "spool", "lastwords"},
     {"db"},
     {"storage"},
     {"journal", "liveness"},

@@ -1,4 +1,9 @@
-"""Which run this code belongs to: per context, then per process, then from the environment."""
+"""Which run this code belongs to: per context, then per process, then from the environment.
+
+The run of the process is the one that its main flow tracks: the main thread, outside of tasks or in
+the one task that the event loop runs for it. Threads and tasks beside each other do not see what
+the others track.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +13,7 @@ import threading
 import weakref
 from contextvars import ContextVar
 from dataclasses import dataclass
+from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import select
@@ -137,17 +143,18 @@ def inherited() -> Run | None:
 
 
 def enter(run: Run) -> None:
-    """Make a run the one of this context, and of the process if it has none."""
+    """Make a run the one of this context, and of the process if this is its main flow."""
     global _in_process
     entry = _Tracked(run, _place(), _engine_run_id(), _generation)
     _in_context.set(entry)
     former = _in_process
-    if (
+    is_free = (
         former is None
         or former.generation != _generation
         or former.place[0] != os.getpid()
         or former.run.status != "started"
-    ):
+    )
+    if is_free and is_main_flow():
         _in_process = entry
         config.export_run_id(run.id)
 
@@ -165,6 +172,27 @@ def leave(run: Run) -> None:
 
 def _place() -> _Place:
     return os.getpid(), weakref.ref(_current_task() or threading.current_thread())
+
+
+def is_main_flow() -> bool:
+    """Whether this is what the process itself does, not a thread or task beside others."""
+    if threading.current_thread() is not threading.main_thread():
+        return False
+    task = _current_task()
+    return task is None or task is _main_task()
+
+
+def _main_task() -> Any:
+    """The task that ``asyncio.run`` or ``run_until_complete`` waits for in this thread."""
+    frame: FrameType | None = sys._getframe()
+    while frame is not None:
+        if frame.f_globals.get("__name__") in ("asyncio.base_events", "asyncio.runners"):
+            for name in ("future", "task"):
+                found = frame.f_locals.get(name)
+                if found is not None and frame.f_code.co_name in ("run_until_complete", "run"):
+                    return found
+        frame = frame.f_back
+    return None
 
 
 def _current_task() -> Any:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 from lamindb.hooks import Caller, code_key
-from lamindb.hooks import source_hash as source_hash
 
 
 def key_of(path: Path, caller: Caller) -> str:
