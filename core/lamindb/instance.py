@@ -212,11 +212,13 @@ def use(configuration: InstanceConfig | None) -> None:
 def reset() -> None:
     """Forget the open instance and the choice made in this process."""
     global _current
-    if manager.are_loaded():
-        manager.notify("ln_instance_closing")
     with _lock:
         for forget in _on_reset:
             forget()
+    # without the lock: a thread of the recorder may be opening the instance
+    if manager.are_loaded():
+        manager.notify("ln_instance_closing")
+    with _lock:
         if _current is not None:
             _current.database.dispose()
         _current = None
