@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import platform
+import shutil
 import sqlite3
 import subprocess
 import sys
@@ -26,7 +28,7 @@ from lamindb.errors import DataChangedError
 from lamindb.journal import Step, undo
 from lamindb.processes import is_running
 from lamindb.storage.hashing import ManifestLine, manifest_digest
-from lamindb.storage.store import Store
+from lamindb.storage.store import INCOMING, Store
 
 # --- one step, in a store that cannot rename ------------------------------------------------------
 
@@ -149,6 +151,37 @@ def test_undoing_twice_changes_nothing_more(memory: Store):
         undo(memory, step)
         undo(memory, step)
         assert lying(memory) == before
+
+
+@pytest.mark.parametrize("place", ["final", "incoming"])
+def test_undoing_a_new_version_of_a_directory_may_be_cut_short_anywhere(
+    place: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    store = Store(str(tmp_path))
+    incoming = f"{INCOMING}/1-0.new"
+    step = replace(CHANGED, incoming=incoming)
+    reached = {**at("aside", OLD), **at("key" if place == "final" else incoming, NEW)}
+
+    def dying(*arguments: Any, **options: Any) -> None:
+        nonlocal left
+        if left == 0:
+            raise Killed
+        left -= 1
+        unlink(*arguments, **options)
+
+    unlink = os.unlink
+    for removed in range(3):
+        shutil.rmtree(tmp_path)
+        for name, content in reached.items():
+            store.path(name).parent.mkdir(parents=True, exist_ok=True)
+            store.path(name).write_text(content)
+        left = removed
+        with monkeypatch.context() as patch, suppress(Killed):
+            patch.setattr(os, "unlink", dying)
+            undo(store, step)
+        undo(store, step)
+        assert {key: store.path(key).read_text() for key in store.keys()} == OLD
+        assert not store.exists(incoming)
 
 
 # --- a whole operation ----------------------------------------------------------------------------

@@ -421,9 +421,8 @@ def _clear_way(store: Store, step: Step) -> None:
     if not store.is_local or not store.exists(step.final):
         store.remove(step.final)
         return
-    placed = step.incoming is not None and store.is_placed(step.incoming, step.final)
-    if placed or (step.new_hash is not None and _has_hash(store, step.final, step.new_hash)):
-        store.remove(step.final)
+    _remove_if_ours(store, step)
+    if not store.exists(step.final):
         return
     beside = f"{step.final}.found-{random_id(6)}"
     logger.warning("%s was put where an older object belongs: it is kept as %s", step.final, beside)
