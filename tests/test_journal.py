@@ -180,7 +180,7 @@ def test_undoing_a_new_version_of_a_directory_may_be_cut_short_anywhere(
             patch.setattr(os, "unlink", dying)
             undo(store, step)
         undo(store, step)
-        assert {key: store.path(key).read_text() for key in store.keys()} == OLD
+        assert {key: store.path(key).read_text() for key in list(store.keys())} == OLD
         assert not store.exists(incoming)
 
 
