@@ -73,6 +73,49 @@ def test_replacing_bytes_that_no_record_knows_is_refused():
     assert Path("mydata/k.txt").read_text() == "edited by hand"
 
 
+def test_known_content_is_not_said_to_be_stored_where_other_bytes_lie():
+    good = written("a.txt", "good")
+    file = ln.add(ln.File(good, key="k.txt"))
+    written("mydata/k.txt", "bad!")
+    with pytest.raises(ObjectChangedError, match="move it away"):
+        ln.add(ln.File(good, key="k.txt"))
+    Path("mydata/k.txt").rename("bad.txt")
+    assert ln.add(ln.File(good, key="k.txt")) == file
+    assert file.stage().read_text() == "good"
+
+
+@pytest.mark.parametrize("count", [1, 2], ids=["alone", "twice in a list"])
+def test_known_content_without_a_key_gets_its_lost_object_back(count: int):
+    source = written("b.txt", "b")
+    file = ln.add(ln.File(source))
+    file.path().unlink()
+    again = ln.add([ln.File(source) for _ in range(count)])
+    assert again == [file] * count
+    assert file.stage().read_text() == "b"
+    assert [path.name for path in Path("mydata").glob("*.txt")] == [f"{file.id}.txt"]
+
+
+def test_known_content_without_a_key_is_not_said_to_be_stored_where_other_bytes_lie():
+    source = written("b.txt", "b")
+    file = ln.add(ln.File(source))
+    Path("mydata", f"{file.id}.txt").write_text("x")
+    with pytest.raises(ObjectChangedError, match="move it away"):
+        ln.add(ln.File(source))
+
+
+def test_a_lost_object_of_a_remote_storage_is_put_back(tmp_path: Path):
+    ln.setup.init("memory://careless", name="far", db=f"sqlite:///{tmp_path}/far.sqlite")
+    source = written("b.txt", "good")
+    keyed, keyless = ln.add(ln.File(source, key="k.txt")), ln.add(ln.File(source))
+    for file in (keyed, keyless):
+        file.path().unlink()
+    assert ln.add([ln.File(source, key="k.txt"), ln.File(source)]) == [keyed, keyless]
+    assert [file.path().read_text() for file in (keyed, keyless)] == ["good", "good"]
+    keyed.path().write_text("bad!")
+    with pytest.raises(ObjectChangedError, match="move it away"):
+        ln.add(ln.File(source, key="k.txt"))
+
+
 def test_a_deleted_record_hands_out_no_bytes():
     file = ln.add(ln.File(written("a.txt", "a"), key="k.txt"))
     file.replace(written("c.txt", "c"))

@@ -238,6 +238,20 @@ def test_whatever_interrupts_an_add_undoes_it(
     assert journal.pending(instance.current().database) == []
 
 
+def test_putting_a_lost_keyless_object_back_is_undone_as_any_add(
+    storage: Path, monkeypatch: pytest.MonkeyPatch
+):
+    file = ln.add(ln.File(source("first")))
+    file.path().unlink()
+    failing(monkeypatch, Store, "place", KeyboardInterrupt())
+    with pytest.raises(KeyboardInterrupt):
+        ln.add(ln.File(source("first")))
+    assert objects(storage) == []
+    assert journal.pending(instance.current().database) == []
+    assert ln.add(ln.File(source("first"))) == file
+    assert objects(storage) == [f"{file.id}.txt"]
+
+
 def test_what_could_not_be_undone_is_undone_by_the_next_operation_that_it_is_in_the_way_of(
     storage: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ):

@@ -23,7 +23,7 @@ from lamindb.records import objects
 from lamindb.records.base import Record, field_of, is_mapped, read_all, table_of
 from lamindb.records.file import File
 from lamindb.records.links import write_link
-from lamindb.records.objects import Job
+from lamindb.records.objects import Job, OvertakenError
 from lamindb.records.storage import Storage
 
 R = TypeVar("R", bound=Record)
@@ -92,10 +92,6 @@ def _get_or_create(entity: type[R], fields: dict[str, Any]) -> R:
     return add(new)
 
 
-class _OvertakenError(Exception):
-    """The record that this content was known by has been deleted or replaced meanwhile."""
-
-
 def _add_all(records: Sequence[Record], *, single: bool) -> None:
     here = instance.current()
     _ = here.user_id  # a new user is registered now: within a transaction it would wait for it
@@ -109,18 +105,25 @@ def _add_all(records: Sequence[Record], *, single: bool) -> None:
                     written = _write_rows(connection, here, _with_needs(records))
                 _settle(written)
             return
-        except (IntegrityError, _OvertakenError) as error:
+        except (IntegrityError, OvertakenError) as error:
             if isinstance(error, IntegrityError) and "foreign key" in str(error.orig).lower():
                 raise RecordError(
                     f"{', '.join(map(repr, records))} refers to a record that is not there "
                     f"({error.orig}): it was deleted, or is of another instance"
                 ) from error
+            if tries_left:
+                continue
             # another process wrote the same content, key or name between our look and our write
-            if not tries_left:
+            names = ", ".join(map(repr, records))
+            if isinstance(error, OvertakenError):
                 raise RecordError(
-                    f"the database refuses {', '.join(map(repr, records))} "
-                    f"({getattr(error, 'orig', error)}): another record has the same unique field"
+                    f"others are adding or deleting the same as {names} all the time ({error}): "
+                    "try again"
                 ) from error
+            raise RecordError(
+                f"the database refuses {names} ({error.orig}): another record has the same unique "
+                "field"
+            ) from error
 
 
 def _jobs(here: Instance, records: Sequence[Record]) -> list[Job]:
@@ -140,6 +143,9 @@ def _add_files(here: Instance, records: Sequence[Record], jobs: list[Job], *, si
         job.store.refuse_foreign(job.final)
     # where objects cannot be renamed, bytes go straight to their key: what they are must be known
     _for_each(jobs, lambda job: None if job.store.is_local else job.digest, single, len(records))
+    if any(job.may_be_lost for job in jobs):
+        with here.database.read() as connection:
+            objects.find_lost(connection, jobs)
 
     def plan(work: Operation, connection: Connection) -> list[Step]:
         objects.find_latest(connection, jobs)
@@ -159,6 +165,7 @@ def _add_files(here: Instance, records: Sequence[Record], jobs: list[Job], *, si
         _for_each(jobs, objects.receive, single, len(records))
         with here.database.read() as connection:
             objects.find_same_content(connection, jobs)
+        _for_each(jobs, objects.look, single, len(records))
         objects.prove(work, jobs)
         _for_each(jobs, lambda job: objects.put(work, job), single, len(records))
         with here.database.begin() as connection:
@@ -296,7 +303,7 @@ def _write_files(connection: Connection, here: Instance, jobs: Sequence[Job]) ->
                 )
             values = _row(connection, file_table, same.id)
             if values.get("hash") != job.digest.hash:
-                raise _OvertakenError(f"{same.id} was deleted or replaced")
+                raise OvertakenError(f"{same.id} was deleted or replaced")
         written.append((file, values))
         if file.run_id is not None:
             links.append((file.run_id, values["id"]))

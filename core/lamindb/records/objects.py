@@ -12,9 +12,9 @@ from lamindb.db.schema import file as file_table
 from lamindb.errors import KeyConflictError, ObjectChangedError, RecordError
 from lamindb.journal import Operation, Step
 from lamindb.records.file import File, Pending
+from lamindb.storage.cache import holds
 from lamindb.storage.hashing import Digest
-from lamindb.storage.keys import ancestors, version_key
-from lamindb.storage.sources import digest
+from lamindb.storage.keys import ancestors, object_key, version_key
 from lamindb.storage.store import Store
 
 _COLUMNS = tuple(
@@ -32,6 +32,8 @@ class Job:
         latest: the row that has the key now; older: the row of the same content, if there is one.
         step: what happens to the object; None for bytes that stay where they are.
         twin: an earlier job of this list with the same keyless content and name.
+        lost: the row of the same keyless content, whose object is gone and put back.
+        is_there: whether the content is known and its object holds it.
     """
 
     number: int
@@ -42,6 +44,8 @@ class Job:
     older: Row[Any] | None = None
     step: Step | None = None
     twin: Job | None = None
+    lost: Row[Any] | None = None
+    is_there: bool = False
 
     @property
     def is_second(self) -> bool:
@@ -54,12 +58,12 @@ class Job:
 
     @property
     def final(self) -> str:
-        return self.file.key or f"{self.file.id}{self.file.suffix}"
+        return self.file.key or _keyless_key(self.lost or self.file)
 
     @property
     def is_shared(self) -> bool:
         """Whether others may know the place of its object, which is then claimed."""
-        return self.file.key is not None or self.pending.replaces
+        return self.file.key is not None or self.pending.replaces or self.lost is not None
 
     @property
     def replaces_object(self) -> bool:
@@ -73,16 +77,69 @@ class Job:
         return not self.pending.replaces and same is not None and same.hash == self.digest.hash
 
     @property
-    def is_there(self) -> bool:
-        """Whether it is known and has its object; one that its key has lost is put back."""
-        return self.is_known and (self.file.key is None or self.store.exists(self.final))
+    def may_be_lost(self) -> bool:
+        """Whether it is keyless and so far known that its record can be looked up."""
+        return (
+            self.file.key is None and not self.pending.replaces and self.pending.digest is not None
+        )
+
+
+class OvertakenError(Exception):
+    """The record that this content was known by has been deleted or replaced meanwhile, or has
+    lost its object: what to do has to be thought out once more."""
+
+
+def _keyless_key(row: File | Row[Any]) -> str:
+    return object_key(row.id, None, row.suffix, is_latest=True)
+
+
+def find_lost(connection: Connection, jobs: Sequence[Job]) -> None:
+    """Look up the records of the same keyless content whose objects are gone: they get them back.
+
+    Only of content that is hashed already; of other, :func:`look` finds out.
+    """
+    hashed = [job for job in jobs if job.may_be_lost]
+    rows = {
+        (row.storage_id, row.hash, row.name): row
+        for row in _rows(connection, file_table.c.hash, {job.digest.hash for job in hashed})
+        if row.key is None
+    }
+    for job in hashed:
+        row = rows.get((job.file.storage_id, job.digest.hash, job.file.name))
+        if row is not None and not job.store.exists(_keyless_key(row)):
+            job.lost = row
+
+
+def look(job: Job) -> None:
+    """Find out whether known content has its object; refuse to take other bytes for it.
+
+    Raises: ObjectChangedError: other bytes lie there; OvertakenError: a keyless object is gone.
+    """
+    same = job.latest if job.file.key is not None else job.older
+    if job.lost is not None and (same is None or same.id != job.lost.id):
+        raise OvertakenError(f"{job.lost.id} was deleted or replaced")
+    if job.is_second or not job.is_known or same is None:
+        return
+    key = job.file.key or _keyless_key(same)
+    if job.pending.in_place:
+        job.is_there = True
+    elif job.store.exists(key):
+        if not holds(job.store.source(key), same.hash):
+            raise ObjectChangedError(
+                f"{job.store.uri(key)} was changed without lamindb and is not what was recorded: "
+                "move it away, then add the old content again, which puts it back"
+            )
+        job.is_there = True
+    elif job.file.key is None and job.lost is None:
+        raise OvertakenError(f"{same.id} has lost its object")
 
 
 def refuse_changed(job: Job) -> None:
     """Refuse to put new bytes in place of some that no record knows: they would be lost."""
     if job.latest is None or not job.store.exists(job.final):
         return
-    if digest(job.store.source(job.final)).hash != job.latest.hash:
+    source, known = job.store.source(job.final), job.latest.hash
+    if known is None or not holds(source, known, anew=True):
         raise ObjectChangedError(
             f"{job.store.uri(job.final)} was changed without lamindb, and replacing it would lose "
             "that: register it first with ln.add(ln.File(path)), or put the old content back"
@@ -122,6 +179,8 @@ def plan(work: Operation, connection: Connection, job: Job) -> Step | None:
     if job.pending.in_place:
         return None
     taken = job.store.exists(job.final)
+    if job.lost is not None and taken:
+        raise OvertakenError(f"{job.lost.id} has its object again")
     aside = None
     if job.latest is not None and taken:
         aside = (
