@@ -116,6 +116,66 @@ def test_a_lost_object_of_a_remote_storage_is_put_back(tmp_path: Path):
         ln.add(ln.File(source, key="k.txt"))
 
 
+def registered(*paths: str) -> list[ln.File]:
+    return [ln.add(ln.File(path)) for path in paths]
+
+
+def test_deleting_a_directory_around_another_records_file_is_refused():
+    x = written("mydata/d/x.txt", "x")
+    file, folder = registered("mydata/d/x.txt", "mydata/d")
+    for one in (folder, file):
+        with pytest.raises(DeleteError, match=r"another record, .*mydata/d.* shares its bytes"):
+            ln.delete(one, delete_data=True)
+    assert folder.stage() == x.parent.absolute()
+    ln.delete([file, folder], delete_data=True)
+    assert not x.parent.exists()
+    assert ln.select(ln.File).count() == 0
+
+
+def test_a_directory_may_go_once_the_record_of_its_file_is_gone():
+    written("mydata/d/x.txt", "x")
+    file, folder = registered("mydata/d/x.txt", "mydata/d")
+    ln.delete(file, delete_data=False)
+    ln.delete(folder, delete_data=True)
+    assert not Path("mydata/d").exists()
+
+
+def test_new_content_for_a_directory_around_another_records_file_is_refused():
+    written("mydata/e/x.txt", "x")
+    file, folder = registered("mydata/e/x.txt", "mydata/e")
+    source = written("src/y", "y").parent
+    with pytest.raises(KeyConflictError, match=r"another record, .*x\.txt"):
+        ln.add(ln.File(source, key="e"))
+    folder.replace(source)
+    with pytest.raises(KeyConflictError, match=r"another record, .*x\.txt"):
+        ln.add(folder)
+    assert file.stage().read_text() == "x"
+
+
+def test_the_path_of_an_object_that_an_id_names_is_that_record():
+    file = ln.add(ln.File(written("q.txt", "q")))
+    assert ln.add(ln.File(file.path())) == file
+    assert ln.select(ln.File).all() == [file]
+    file.path().write_text("edited")
+    with pytest.raises(ObjectChangedError, match=r"file\.replace\(path\)"):
+        ln.add(ln.File(file.path()))
+    file.replace(file.path())
+    assert ln.add(file).stage().read_text() == "edited"
+
+
+def test_a_file_of_two_storages_is_not_deleted_with_one_of_its_records():
+    path = written("mydata/sub/x.txt", "x")
+    outer = ln.add(ln.File(path))
+    ln.add(ln.Storage("mydata/sub"))
+    inner = ln.add(ln.File(path))
+    assert inner != outer
+    for one in (inner, outer):
+        with pytest.raises(DeleteError, match=r"another record, .*mydata/sub/x\.txt"):
+            ln.delete(one, delete_data=True)
+    ln.delete([inner, outer], delete_data=True)
+    assert not path.exists()
+
+
 def test_a_deleted_record_hands_out_no_bytes():
     file = ln.add(ln.File(written("a.txt", "a"), key="k.txt"))
     file.replace(written("c.txt", "c"))

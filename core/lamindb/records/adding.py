@@ -23,6 +23,7 @@ from lamindb.records import objects
 from lamindb.records.base import Record, field_of, is_mapped, read_all, table_of
 from lamindb.records.file import File
 from lamindb.records.links import write_link
+from lamindb.records.neighbours import Neighbours
 from lamindb.records.objects import Job, OvertakenError
 from lamindb.records.storage import Storage
 
@@ -143,6 +144,7 @@ def _add_files(here: Instance, records: Sequence[Record], jobs: list[Job], *, si
         job.store.refuse_foreign(job.final)
     # where objects cannot be renamed, bytes go straight to their key: what they are must be known
     _for_each(jobs, lambda job: None if job.store.is_local else job.digest, single, len(records))
+    neighbours = Neighbours(here)
     if any(job.may_be_lost for job in jobs):
         with here.database.read() as connection:
             objects.find_lost(connection, jobs)
@@ -151,6 +153,7 @@ def _add_files(here: Instance, records: Sequence[Record], jobs: list[Job], *, si
         objects.find_latest(connection, jobs)
         for job in jobs:
             job.step = objects.plan(work, connection, job)
+        objects.refuse_shared(connection, neighbours, jobs)
         return [job.step for job in jobs if job.step is not None]
 
     with operation(
@@ -170,6 +173,8 @@ def _add_files(here: Instance, records: Sequence[Record], jobs: list[Job], *, si
         _for_each(jobs, lambda job: objects.put(work, job), single, len(records))
         with here.database.begin() as connection:
             work.end(connection, objects.leftovers(jobs))
+            # an engine's plugin may have registered one in place meanwhile
+            objects.refuse_shared(connection, neighbours, jobs)
             written = _write_rows(connection, here, _with_needs(records, jobs))
             written += _write_files(connection, here, jobs)
     _settle(written)

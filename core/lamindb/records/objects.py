@@ -10,8 +10,10 @@ from sqlalchemy import ColumnElement, Connection, Row, select
 
 from lamindb.db.schema import file as file_table
 from lamindb.errors import KeyConflictError, ObjectChangedError, RecordError
+from lamindb.identifiers import FILE_ID_LENGTH
 from lamindb.journal import Operation, Step
 from lamindb.records.file import File, Pending
+from lamindb.records.neighbours import Neighbours
 from lamindb.storage.cache import holds
 from lamindb.storage.hashing import Digest
 from lamindb.storage.keys import ancestors, object_key, version_key
@@ -118,6 +120,11 @@ def look(job: Job) -> None:
     same = job.latest if job.file.key is not None else job.older
     if job.lost is not None and (same is None or same.id != job.lost.id):
         raise OvertakenError(f"{job.lost.id} was deleted or replaced")
+    if same is not None and same.key is None and job.file.key is not None and not job.is_known:
+        raise ObjectChangedError(
+            f"{job.store.uri(job.file.key)} is the object of the record {same.id}, but was changed "
+            "without lamindb: give its record the new content with file.replace(path)"
+        )
     if job.is_second or not job.is_known or same is None:
         return
     key = job.file.key or _keyless_key(same)
@@ -213,6 +220,20 @@ def plan(work: Operation, connection: Connection, job: Job) -> Step | None:
     )
 
 
+def refuse_shared(connection: Connection, neighbours: Neighbours, jobs: Sequence[Job]) -> None:
+    """Refuse to move an object aside whose bytes are another record's too."""
+    for job in jobs:
+        if job.step is None or job.step.aside is None or job.latest is None:
+            continue
+        other = neighbours.find(connection, job.file.storage_id, job.final, without=[job.latest.id])
+        if other is not None:
+            raise KeyConflictError(
+                f"{job.store.uri(job.final)} cannot get new content: the object of another record, "
+                f"{other}, would move with the old one; delete that record first with "
+                "delete_data=False, or choose another key"
+            )
+
+
 def find_latest(connection: Connection, jobs: Sequence[Job]) -> None:
     """Look up what has the keys now; a key may not lie inside that of another file."""
     keys = {job.file.key for job in jobs if job.file.key is not None}
@@ -229,11 +250,24 @@ def find_latest(connection: Connection, jobs: Sequence[Job]) -> None:
             connection, file_table.c.id, {job.file.id for job in jobs if job.pending.replaces}
         )
     }
+    # a path may be that of an object that its record's id names
+    named = {
+        job.file.key[:FILE_ID_LENGTH]
+        for job in jobs
+        if job.file.key is not None and job.pending.in_place and "/" not in job.file.key
+    }
+    owners = {
+        (row.storage_id, _keyless_key(row)): row
+        for row in _rows(connection, file_table.c.id, named)
+        if row.key is None
+    }
     for job in jobs:
         if job.pending.replaces:
             job.latest = by_id.get(job.file.id)
         elif job.file.key is not None:
-            job.latest = latest.get((job.file.storage_id, job.file.key))
+            job.latest = latest.get((job.file.storage_id, job.file.key)) or owners.get(
+                (job.file.storage_id, job.file.key)
+            )
         if job.file.key not in copied:
             continue
         for folder in ancestors(job.file.key):
