@@ -116,6 +116,48 @@ def test_a_lost_object_of_a_remote_storage_is_put_back(tmp_path: Path):
         ln.add(ln.File(source, key="k.txt"))
 
 
+def test_an_edited_object_is_not_passed_off_as_the_older_version():
+    a, *_ = versions("k.txt", "A")
+    edited = written("mydata/k.txt", "hand-edited")
+    with pytest.raises(ObjectChangedError, match="register it first"):
+        versions("k.txt", "B")
+    assert edited.read_text() == "hand-edited"
+    ln.add(ln.File(edited))
+    versions("k.txt", "B", "A")
+    kept = [file.stage().read_text() for file in ln.select(ln.File, all_versions=True).all()]
+    assert sorted(kept) == ["A", "B", "hand-edited"]
+    assert ln.select(ln.File, key="k.txt").one() == a
+
+
+def test_an_edited_older_version_is_not_removed_when_its_content_comes_back():
+    a, _ = versions("k.txt", "A", "B")
+    kept = written(f"mydata/.lamindb/versions/{a.id}.txt", "edited")
+    with pytest.raises(ObjectChangedError, match="move it away"):
+        versions("k.txt", "A")
+    assert kept.read_text() == "edited"
+    kept.unlink()
+    assert versions("k.txt", "A") == [a]
+
+
+def test_deleting_an_edited_object_is_refused():
+    older, latest = versions("k.txt", "A", "B")
+    keyless = ln.add(ln.File(written("q.txt", "q")))
+    older = ln.select(ln.File, id=older.id, all_versions=True).one()
+    places = [
+        (older, Path(f"mydata/.lamindb/versions/{older.id}.txt")),
+        (latest, Path("mydata/k.txt")),
+        (keyless, Path(f"mydata/{keyless.id}.txt")),
+    ]
+    for file, path in places:
+        path.write_text("hand-edited")
+        with pytest.raises(DeleteError, match="holds other bytes"):
+            ln.delete(file, delete_data=True)
+        assert path.read_text() == "hand-edited"
+    assert ln.select(ln.File, all_versions=True).count() == 3
+    ln.delete(keyless, delete_data=False)
+    assert Path(f"mydata/{keyless.id}.txt").exists()
+
+
 def registered(*paths: str) -> list[ln.File]:
     return [ln.add(ln.File(path)) for path in paths]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Collection, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from sqlalchemy import Connection, select, update
@@ -22,14 +23,13 @@ from lamindb.records.run import Run
 from lamindb.records.storage import Storage
 from lamindb.records.transform import Transform
 from lamindb.records.user import User
-from lamindb.storage.hashing import DIRECTORY_HASH
+from lamindb.storage.cache import holds
 from lamindb.storage.keys import object_key, version_key
-from lamindb.storage.sources import digest
-from lamindb.storage.store import Store
 
 # what refers to others before those
 _ORDER = (File, Run, Transform, Storage, User, Record)
 _SHOWN = 5
+_MAX_THREADS = 8
 
 
 def delete(
@@ -95,6 +95,7 @@ def _delete_all(
             work, connection, here, records, with_data, force, promoted, neighbours
         ),
     ) as work:
+        _refuse_changed(here, work.steps)
         for step in work.steps:
             store = here.location(step.storage_id).store
             if step.aside is not None:
@@ -143,18 +144,26 @@ def _refuse_unmanaged(here: Instance, files: list[File]) -> None:
                 f"{location.store.root}: remove it there, and the record with delete_data=False"
             )
         location.store.check(file.storage_id)
-        if file.hash_type == DIRECTORY_HASH:
-            _refuse_grown(location.store, file)
 
 
-def _refuse_grown(store: Store, file: File) -> None:
-    """A directory that holds more than was recorded would take along what nobody knows of."""
-    key = file._object_key()
-    if store.exists(key) and digest(store.source(key)).hash != file._hash:
-        raise DeleteError(
-            f"{store.uri(key)} holds other files than its record says: move those away, or delete "
-            "the record alone with delete_data=False"
-        )
+def _refuse_changed(here: Instance, steps: Sequence[Step]) -> None:
+    """What was put there without lamindb would go along, and nobody has it elsewhere."""
+
+    def look(step: Step) -> None:
+        if step.aside is None or step.aside_hash is None:
+            return
+        store = here.location(step.storage_id).store
+        source = store.source(step.final)
+        if not holds(source, step.aside_hash, anew=True):
+            raise DeleteError(
+                f"{store.uri(step.final)} holds other {'files' if source.is_directory else 'bytes'}"
+                " than its record says: move those away or register them first, or delete the "
+                "record alone with delete_data=False"
+            )
+
+    if steps:
+        with ThreadPoolExecutor(min(_MAX_THREADS, len(steps))) as pool:
+            list(pool.map(look, steps))
 
 
 def _plan(

@@ -125,6 +125,8 @@ def look(job: Job) -> None:
             f"{job.store.uri(job.file.key)} is the object of the record {same.id}, but was changed "
             "without lamindb: give its record the new content with file.replace(path)"
         )
+    if not job.is_known:
+        _look_at_former(job)
     if job.is_second or not job.is_known or same is None:
         return
     key = job.file.key or _keyless_key(same)
@@ -139,6 +141,40 @@ def look(job: Job) -> None:
         job.is_there = True
     elif job.file.key is None and job.lost is None:
         raise OvertakenError(f"{same.id} has lost its object")
+
+
+def _look_at_former(job: Job) -> None:
+    """Refuse to keep other bytes as an older version, and to drop any that are not in the new."""
+    if job.pending.replaces:
+        return
+    moved = job.latest if job.step is not None and job.step.aside is not None else None
+    if moved is not None and _is_changed(job, job.final, moved.hash):
+        raise ObjectChangedError(
+            f"{job.store.uri(job.final)} was changed without lamindb, and would be taken for "
+            "the older version: register it first with ln.add(ln.File(path)), or put the old "
+            "content back"
+        )
+    kept = _version_of(job)
+    if kept is not None and _is_changed(job, kept, job.digest.hash, anew=True):
+        raise ObjectChangedError(
+            f"{job.store.uri(kept)} was changed without lamindb, and would be removed, for its "
+            "content is the latest again: move it away, then add it once more"
+        )
+
+
+def _is_changed(job: Job, key: str, known: str | None, *, anew: bool = False) -> bool:
+    return (
+        known is not None
+        and job.store.exists(key)
+        and not holds(job.store.source(key), known, anew=anew)
+    )
+
+
+def _version_of(job: Job) -> str | None:
+    """Return where the object of an older version lies whose content is the latest again."""
+    if job.pending.replaces or job.older is None or job.older.key is None or job.is_known:
+        return None
+    return version_key(job.older.id, job.older.suffix)
 
 
 def refuse_changed(job: Job) -> None:
@@ -387,6 +423,6 @@ def leftovers(jobs: Sequence[Job]) -> list[tuple[str, str]]:
         if job.pending.replaces:
             if job.step is not None and job.step.aside is not None:
                 gone.append((job.file.storage_id, job.step.aside))
-        elif job.older is not None and job.older.key is not None and not job.is_known:
-            gone.append((job.file.storage_id, version_key(job.older.id, job.older.suffix)))
+        elif (kept := _version_of(job)) is not None:
+            gone.append((job.file.storage_id, kept))
     return gone
