@@ -205,6 +205,13 @@ def test_the_path_of_an_object_that_an_id_names_is_that_record():
     assert ln.add(file).stage().read_text() == "edited"
 
 
+def test_a_key_inside_a_directory_that_an_id_names_is_refused():
+    folder = ln.add(ln.File(written("d/x", "x").parent))
+    with pytest.raises(KeyConflictError, match="cannot lie inside"):
+        ln.add(ln.File(written("a.txt", "a"), key=f"{folder.id}/a.txt"))
+    assert folder.stage().exists()
+
+
 def test_a_file_of_two_storages_is_not_deleted_with_one_of_its_records():
     path = written("mydata/sub/x.txt", "x")
     outer = ln.add(ln.File(path))

@@ -24,7 +24,8 @@ from fsspec.implementations.memory import MemoryFileSystem
 
 import lamindb as ln
 from lamindb import instance, journal
-from lamindb.errors import DataChangedError
+from lamindb.db import schema
+from lamindb.errors import BusyError, DataChangedError, KeyConflictError
 from lamindb.journal import Step, undo
 from lamindb.processes import is_running
 from lamindb.storage.hashing import ManifestLine, manifest_digest
@@ -337,6 +338,64 @@ def test_a_lease_is_renewed_for_as_long_as_its_owner_works(
     ln.add(ln.File(source("first"), key="a.txt"))
     assert len(leases) >= 4
     assert objects(storage) == ["a.txt"]
+
+
+def adding(key: str) -> ln.File:
+    """A file, or for the key of a folder a directory, that is not added yet."""
+    path = Path(f"source of {key.replace('/', ' ')}")
+    if key == "a":
+        path.mkdir(exist_ok=True)
+        (path / "x.txt").write_text("x")
+    else:
+        path.write_text(key)
+    return ln.File(path, key=key)
+
+
+def meanwhile(monkeypatch: pytest.MonkeyPatch, act: Callable[[], None]) -> None:
+    """Do something while an object is about to be placed."""
+    place = Store.place
+
+    def first(store: Store, incoming: str, final: str) -> None:
+        monkeypatch.setattr(Store, "place", place)
+        act()
+        place(store, incoming, final)
+
+    monkeypatch.setattr(Store, "place", first)
+
+
+@pytest.mark.parametrize("keys", [("a", "a/b.txt"), ("a/b.txt", "a"), ("a/b/c.txt", "a")])
+def test_a_folder_and_a_key_inside_it_are_not_added_at_once(
+    keys: tuple[str, str], storage: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(ln.settings, "busy_timeout_s", 0.05)
+
+    def other() -> None:
+        with pytest.raises(BusyError):
+            ln.add(adding(keys[1]))
+        ln.add(adding("ab/c.txt"))  # a neighbour need not wait
+
+    meanwhile(monkeypatch, other)
+    first = ln.add(adding(keys[0]))
+    with pytest.raises(KeyConflictError):
+        ln.add(adding(keys[1]))
+    assert first.stage().exists()
+    assert {file.key for file in ln.select(ln.File).all()} == {keys[0], "ab/c.txt"}
+
+
+def test_a_folder_that_is_registered_meanwhile_keeps_what_it_was_recorded_with(
+    storage: Path, monkeypatch: pytest.MonkeyPatch
+):
+    def register() -> None:
+        location = instance.current().default_location
+        row = {"id": "F" * 20, "name": "a", "suffix": "", "key": "a", "storage_id": location.id}
+        user = {"created_by_id": instance.current().user_id}
+        with instance.current().database.begin() as connection:
+            connection.execute(schema.file.insert().values(**row, **user))
+
+    meanwhile(monkeypatch, register)
+    with pytest.raises(KeyConflictError, match="inside 'a'"):
+        ln.add(adding("a/b.txt"))
+    assert objects(storage) == []
 
 
 EXIT = {"x86_64": 60, "aarch64": 93}

@@ -151,6 +151,7 @@ def _add_files(here: Instance, records: Sequence[Record], jobs: list[Job], *, si
 
     def plan(work: Operation, connection: Connection) -> list[Step]:
         objects.find_latest(connection, jobs)
+        objects.refuse_inside(connection, jobs)
         for job in jobs:
             job.step = objects.plan(work, connection, job)
         objects.refuse_shared(connection, neighbours, jobs)
@@ -173,7 +174,8 @@ def _add_files(here: Instance, records: Sequence[Record], jobs: list[Job], *, si
         _for_each(jobs, lambda job: objects.put(work, job), single, len(records))
         with here.database.begin() as connection:
             work.end(connection, objects.leftovers(jobs))
-            # an engine's plugin may have registered one in place meanwhile
+            # an engine's plugin may have registered something in place meanwhile
+            objects.refuse_inside(connection, jobs)
             objects.refuse_shared(connection, neighbours, jobs)
             written = _write_rows(connection, here, _with_needs(records, jobs))
             written += _write_files(connection, here, jobs)

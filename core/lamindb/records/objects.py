@@ -271,15 +271,9 @@ def refuse_shared(connection: Connection, neighbours: Neighbours, jobs: Sequence
 
 
 def find_latest(connection: Connection, jobs: Sequence[Job]) -> None:
-    """Look up what has the keys now; a key may not lie inside that of another file."""
+    """Look up what has the keys now."""
     keys = {job.file.key for job in jobs if job.file.key is not None}
-    copied = {job.file.key for job in jobs if job.file.key is not None and not job.pending.in_place}
-    above = {folder for key in copied for folder in ancestors(key)}
-    latest = {
-        (row.storage_id, row.key): row
-        for row in _rows(connection, file_table.c.key, keys | above)
-        if row.is_latest
-    }
+    latest = _latest(connection, keys)
     by_id = {
         row.id: row
         for row in _rows(
@@ -287,16 +281,7 @@ def find_latest(connection: Connection, jobs: Sequence[Job]) -> None:
         )
     }
     # a path may be that of an object that its record's id names
-    named = {
-        job.file.key[:FILE_ID_LENGTH]
-        for job in jobs
-        if job.file.key is not None and job.pending.in_place and "/" not in job.file.key
-    }
-    owners = {
-        (row.storage_id, _keyless_key(row)): row
-        for row in _rows(connection, file_table.c.id, named)
-        if row.key is None
-    }
+    owners = _keyless(connection, {job.file.key or "" for job in jobs if job.pending.in_place})
     for job in jobs:
         if job.pending.replaces:
             job.latest = by_id.get(job.file.id)
@@ -304,14 +289,40 @@ def find_latest(connection: Connection, jobs: Sequence[Job]) -> None:
             job.latest = latest.get((job.file.storage_id, job.file.key)) or owners.get(
                 (job.file.storage_id, job.file.key)
             )
-        if job.file.key not in copied:
-            continue
-        for folder in ancestors(job.file.key):
+
+
+def refuse_inside(connection: Connection, jobs: Sequence[Job]) -> None:
+    """Refuse to copy a file to a key inside that of another one, which would be changed by it."""
+    copied = [job for job in jobs if not job.pending.in_place]
+    above = {each for job in copied for each in ancestors(job.file.key or "")}
+    latest = {**_latest(connection, above), **_keyless(connection, above)}
+    for job in copied:
+        for folder in ancestors(job.file.key or ""):
             if (job.file.storage_id, folder) in latest:
                 raise KeyConflictError(
                     f"the key {job.file.key!r} cannot lie inside {folder!r}, which is itself a "
                     "recorded file: choose another key"
                 )
+
+
+def _keyless(connection: Connection, places: set[str]) -> dict[tuple[str, str], Row[Any]]:
+    """Return the files whose objects their ids name, and that lie at one of these places."""
+    ids = {place[:FILE_ID_LENGTH] for place in places if "/" not in place}
+    return {
+        (row.storage_id, _keyless_key(row)): row
+        for row in _rows(
+            connection, file_table.c.id, {each for each in ids if len(each) == FILE_ID_LENGTH}
+        )
+        if row.key is None
+    }
+
+
+def _latest(connection: Connection, keys: set[str]) -> dict[tuple[str, str], Row[Any]]:
+    return {
+        (row.storage_id, row.key): row
+        for row in _rows(connection, file_table.c.key, keys)
+        if row.is_latest
+    }
 
 
 def _rows(connection: Connection, column: ColumnElement[Any], values: set[Any]) -> list[Row[Any]]:
