@@ -518,6 +518,25 @@ def test_the_project_file_has_relative_paths_so_that_it_can_be_committed() -> No
         assert str(Path.cwd()) not in path.read_text()
 
 
+@pytest.mark.parametrize("name", ["~", "~data", "~/x"])
+def test_a_storage_whose_name_begins_with_a_tilde_is_a_folder_of_that_name(name: str) -> None:
+    here = Path.cwd()
+    made = ln.setup.init(f"./{name}/deep", db=f"sqlite:///./{name}/records.sqlite")
+    file = add_text("a", "a.txt")
+    assert made.storage == str(here / name / "deep")
+    assert made.sqlite_path == here / name / "records.sqlite"
+    assert file.stage() == here / name / "deep" / "a.txt"
+    assert asked(lambda: ln.select(ln.File).one()) == file
+    assert ln.setup.load(f"./{name}/deep").storage == made.storage
+    assert list(Path.home().rglob("*.txt")) == []
+
+
+def test_a_home_that_is_nobodys_is_a_folder_of_that_name() -> None:
+    assert config.normalise_root("~nobody-has-this-name/x") == str(
+        Path.cwd() / "~nobody-has-this-name" / "x"
+    )
+
+
 def test_another_storage_mounted_at_the_root_is_noticed(tmp_path: Path) -> None:
     made = ln.setup.init("mydata")
     other = make(tmp_path / "other")
