@@ -36,7 +36,8 @@ def digest_once(source: LocalSource, advance: Advance | None = None) -> Digest:
     """Hash a local file or directory, or recall the hash if the file is provably the same.
 
     The key is (device, inode, size, mtime_ns, ctime_ns): a 50 GB reference is read once, not once a
-    job. The cache is this user's, on this machine, and is only ever an optimisation.
+    job. The cache is this user's, on this machine, and is only ever an optimisation. A file system
+    that notes no writes through memory maps (tmpfs) hides those from it.
     """
     if source.is_directory:
         return digest(source, advance=advance)
@@ -45,10 +46,22 @@ def digest_once(source: LocalSource, advance: Advance | None = None) -> Digest:
     known = recall(entry.fingerprint)
     if known is not None:
         return known
+    if _is_settled(entry, started):
+        _sync(source.path)
+        entry = source.entries()[0]
     found = digest(source, advance=advance)
     if _is_settled(entry, started) and source.entries()[0].fingerprint == entry.fingerprint:
         _remember(entry, found)
     return found
+
+
+def _sync(path: Path) -> None:
+    """Have the file system note the next write through a memory map.
+
+    One to a page that was written to before, and is not on the disk yet, leaves no new time.
+    """
+    with contextlib.suppress(OSError), path.open("rb") as stream:
+        os.fsync(stream.fileno())
 
 
 def recall(fingerprint: Fingerprint) -> Digest | None:
