@@ -29,12 +29,16 @@ Fingerprint = tuple[object, ...]
 
 @dataclass(frozen=True)
 class Entry:
-    """One file of a source: ``path`` relative and POSIX, ``""`` when the source is one file."""
+    """One file of a source: ``path`` relative and POSIX, ``""`` when the source is one file.
+
+    Attributes: md5: 16 bytes, where its store has them and says so.
+    """
 
     path: str
     size: int
     fingerprint: Fingerprint
     open: Callable[[], BinaryIO]
+    md5: bytes | None = None
 
 
 class Source(Protocol):
@@ -82,6 +86,21 @@ def digest(
         if not source.is_directory:
             return Digest(encode(md5), size, FILE_HASH)
         lines.append(ManifestLine(entry.path, size, md5.hex()))
+    return manifest_digest(lines)
+
+
+def stored_digest(source: Source) -> Digest | None:
+    """Return the hash by what the store says of its objects, unread; None where it says nothing.
+
+    An encrypted object's may differ from its content's, but none has another's by chance.
+    """
+    lines = []
+    for entry in source.entries():
+        if entry.md5 is None:
+            return None
+        if not source.is_directory:
+            return Digest(encode(entry.md5), entry.size, FILE_HASH)
+        lines.append(ManifestLine(entry.path, entry.size, entry.md5.hex()))
     return manifest_digest(lines)
 
 
@@ -318,9 +337,12 @@ def _remote_entry(fs: Any, path: str, relative: str, info: dict[str, Any]) -> En
         ),
         "",
     )
+    # of an object that was uploaded in one part
+    tag = re.fullmatch('"?([0-9a-f]{32})"?', str(info.get("ETag", "")))
     return Entry(
         relative,
         int(info["size"] or 0),  # a web server need not say
         (info["size"], stamp),
         lambda: cast(BinaryIO, fs.open(path, "rb")),
+        bytes.fromhex(tag[1]) if tag else None,
     )
