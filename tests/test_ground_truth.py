@@ -11,7 +11,6 @@ import pytest
 
 from strace import Truth, needs_strace, python, trace
 
-TRACK = "import lamindb as ln; ln.track()\n"
 CSV = "a,b\n" + "".join(f"{n},{n * n}\n" for n in range(50))
 
 # name → code; raw.csv, more/other.csv and old.txt are there before
@@ -65,8 +64,8 @@ os.makedirs("gone"); open("gone/x", "w").close(); shutil.rmtree("gone")
 """,
     "subprocess": """
 import subprocess, sys
-code = "open('child.txt','w').write(open('raw.csv').read())"
-subprocess.run([sys.executable, "-c", code], check=True)
+copy = "open('child.txt', 'w').write(open('raw.csv').read())"
+subprocess.run([sys.executable, "-c", copy], check=True)
 subprocess.run(["sort", "-o", "sorted.txt", "old.txt"], check=True)
 subprocess.run("wc -l < more/other.csv > count.txt", shell=True, check=True)
 open("all.txt", "w").write(open("child.txt").read() + open("sorted.txt").read())
@@ -149,14 +148,14 @@ t = threading.Thread(target=copy, args=["thread"]); t.start(); t.join()
 PREPARE = {
     "sqlite3": """
 import sqlite3
-for name in ("known", "changed"):
+for n, name in enumerate(("known", "changed")):
     c = sqlite3.connect(f"{name}.sqlite"); c.execute("CREATE TABLE t (x)")
-    c.execute("INSERT INTO t VALUES (1)"); c.commit(); c.close()
+    c.execute("INSERT INTO t VALUES (?)", [n]); c.commit(); c.close()
 """,
     "pyarrow": "import pyarrow as pa, pyarrow.parquet as pq\n"
     "pq.write_table(pa.table({'x': [1]}), 'old.parquet')",
     "h5py": "import h5py\nfor name in ('old', 'grown'):\n"
-    "    with h5py.File(f'{name}.h5', 'w') as f: f['x'] = [1.0]",
+    "    with h5py.File(f'{name}.h5', 'w') as f: f['x'] = [len(name)]",
 }
 
 READ_BACK = """
@@ -176,9 +175,11 @@ print(json.dumps({
 
 def prepare(folder: Path, name: str) -> None:
     (folder / "more").mkdir(parents=True)
-    (folder / "raw.csv").write_text(CSV)
-    (folder / "more" / "other.csv").write_text("other\n")
-    (folder / "old.txt").write_text("b\na\n")
+    # no two files are alike: what is read is known by its content too
+    number = sorted(SCRIPTS).index(name)
+    (folder / "raw.csv").write_text(f"{CSV}{number},{number}\n")
+    (folder / "more" / "other.csv").write_text(f"other {name}\n")
+    (folder / "old.txt").write_text(f"{name}\na\n")
     if name in PREPARE:
         subprocess.run([sys.executable, "-c", PREPARE[name]], cwd=folder, check=True)
 
@@ -199,7 +200,12 @@ def compared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, tup
 
     def run(*command: str, folder: Path = project) -> str:
         done = subprocess.run(
-            [sys.executable, *command], cwd=folder, env=environment, capture_output=True, text=True
+            [sys.executable, *command],
+            cwd=folder,
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=40,
         )
         assert done.returncode == 0, done.stderr
         assert done.stderr == ""
@@ -209,10 +215,8 @@ def compared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, tup
     seen = {}
     for name, code in SCRIPTS.items():
         bare, tracked = base / "bare" / name, project / name
-        for folder, before in (
-            (bare, ""),
-            (tracked, TRACK.replace("()", f"(params={{'name': {name!r}}})")),
-        ):
+        tracking = f"import lamindb as ln; ln.track(params={{'name': {name!r}}})\n"
+        for folder, before in ((bare, ""), (tracked, tracking)):
             prepare(folder, name)
             (folder / "script.py").write_text(before + code)
         seen[name] = trace(python("script.py"), bare, base / "traces" / name)

@@ -12,7 +12,7 @@ import pytest
 LAYERS: list[set[str]] = [
     {"errors", "identifiers", "_version"},
     {"config"},
-    {"hooks", "processes", "dev", "rules", "endings"},
+    {"hooks", "processes", "dev", "rules", "endings", "mainflow"},
     {"formats", "spool", "lastwords"},
     {"db"},
     {"storage"},

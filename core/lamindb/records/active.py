@@ -8,12 +8,10 @@ the others track.
 from __future__ import annotations
 
 import os
-import sys
 import threading
 import weakref
 from contextvars import ContextVar
 from dataclasses import dataclass
-from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import select
@@ -21,6 +19,7 @@ from sqlalchemy import select
 from lamindb import config, instance
 from lamindb.db.schema import now
 from lamindb.hooks import manager
+from lamindb.mainflow import current_task, is_main_flow
 from lamindb.records.run import Run
 from lamindb.records.stubs import add_stubs
 
@@ -171,44 +170,7 @@ def leave(run: Run) -> None:
 
 
 def _place() -> _Place:
-    return os.getpid(), weakref.ref(_current_task() or threading.current_thread())
-
-
-def is_main_flow() -> bool:
-    """Whether this is what the process itself does, not a thread or task beside others."""
-    if threading.current_thread() is not threading.main_thread():
-        return False
-    task = _current_task()
-    return task is None or task is _main_task()
-
-
-def _main_task() -> Any:
-    """The task that ``asyncio.run`` or ``run_until_complete`` waits for in this thread."""
-    frame: FrameType | None = sys._getframe()
-    while frame is not None:
-        if frame.f_globals.get("__name__") in ("asyncio.base_events", "asyncio.runners"):
-            for name in ("future", "task"):
-                found = frame.f_locals.get(name)
-                if found is not None and frame.f_code.co_name in ("run_until_complete", "run"):
-                    return found
-        frame = frame.f_back
-    return None
-
-
-def _current_task() -> Any:
-    asyncio = sys.modules.get("asyncio")
-    if asyncio is None:
-        return None
-    try:
-        task = asyncio.current_task()
-    except RuntimeError:  # no loop runs in this thread
-        return None
-    frame = getattr(task.get_coro(), "cr_frame", None) if task is not None else None
-    if frame is not None:
-        package = frame.f_globals.get("__name__", "").partition(".")[0]
-        if package in ("ipykernel", "IPython"):
-            return None  # each cell of a notebook is run by a task of its own
-    return task
+    return os.getpid(), weakref.ref(current_task() or threading.current_thread())
 
 
 def _read(run_id: str) -> Run | None:

@@ -49,9 +49,8 @@ def digest_once(source: LocalSource, advance: Advance | None = None) -> Digest:
     known = recall(entry.fingerprint)
     if known is not None:
         return known
-    if _is_settled(entry, started):
-        _sync(source.path)
-        entry = source.entries()[0]
+    _sync(source.path)
+    entry = source.entries()[0]
     found = digest(source, advance=advance)
     if source.entries()[0].fingerprint == entry.fingerprint:
         _remember(entry, found)

@@ -8,6 +8,8 @@ import stat
 import sys
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any
@@ -48,6 +50,7 @@ class Observation:
     rules: Rules
     outer: Observation | None = None
     is_open: bool = True
+    is_main: bool = False
     pid: int = field(default_factory=os.getpid)
     started_ns: int = field(default_factory=time.time_ns)
     reads: dict[str, Read] = field(default_factory=dict)
@@ -180,7 +183,7 @@ _given = config.observed_by()
 def begin(observation: Observation, *, is_main: bool) -> None:
     """Note for this run what follows in this context, or in all that have none of their own."""
     global _main
-    observation.outer = current()
+    observation.outer, observation.is_main = current(), is_main
     _here.set(observation)
     if is_main:
         _main = observation
@@ -189,14 +192,38 @@ def begin(observation: Observation, *, is_main: bool) -> None:
 
 def end(observation: Observation) -> None:
     """Stop; what this run made is no input of the run around it."""
-    global _main
     observation.is_open = False
+    step_out(observation)
+    if current() is None and _given is None:
+        _accesses().listen(None)
+
+
+def step_out(observation: Observation) -> None:
+    """Note for the run around it, for now."""
+    global _main
     if _here.get() is observation:
         _here.set(observation.outer)
     if _main is observation:
         _main = observation.outer
-    if current() is None and _given is None:
-        _accesses().listen(None)
+
+
+@contextmanager
+def resumed(observation: Observation | None) -> Iterator[None]:
+    """Within: note for this run, as a generator goes on where it is asked to."""
+    global _main
+    if observation is None:
+        yield
+        return
+    here, main = _here.get(), _main
+    _here.set(observation)
+    if observation.is_main:
+        _main = observation
+    try:
+        yield
+    finally:
+        _here.set(here)
+        if observation.is_main:
+            _main = main
 
 
 def current() -> Observation | None:

@@ -17,7 +17,7 @@ from lamindb.errors import LaminError
 from lamindb.hooks import FileRead, FileStat, FileWritten, emit
 from lamindb.hooks.code import top_of
 from lamindb.hooks.events import How
-from lamindb.rules import Rules, compiled
+from lamindb.rules import Decision, Rules, compiled
 from lamindb_plain import claims, observing, readers
 from lamindb_plain.claims import Claims
 from lamindb_plain.looks import MOST_ENTRIES, Look, changed, look
@@ -83,8 +83,12 @@ def begin(
     inputs: tuple[str, ...] = (),
     is_main: bool,
     observe: bool = True,
+    looks: bool = True,
 ) -> Watch:
-    """Begin to observe a run in this context; reads what is declared as input."""
+    """Begin to observe a run in this context; takes note of what is declared as input.
+
+    Args: looks: whether to look at the project before and after, unless a run around does.
+    """
     watch = Watch(
         Observation(run, rules),
         root,
@@ -100,11 +104,16 @@ def begin(
             watch.observation.read(path, "declared")
     if not observe:
         return watch
-    if observing.current() is None:
+    around = observing.current()
+    if around is not None and around.pid == os.getpid():
+        looks = False
+    else:
+        # what is claimed here, a run around it in another process does not take for its own
+        watch.observation.claims = Claims(run, rules.folders if looks else [])
+    if looks:
         watch.before = look(rules.folders, rules.may_hold)
         if not watch.before.is_complete:
             logger.info("only the first %d entries of the project are looked at", MOST_ENTRIES)
-        watch.observation.claims = Claims(run, rules.folders)
         if is_main:
             watch.exports = True
             config.export_observer(claims.child_prefix(run), CHILD)
@@ -113,8 +122,11 @@ def begin(
     return watch
 
 
-def finish(watch: Watch) -> None:
-    """Tell of all files that a run has read and written."""
+def finish(watch: Watch, outputs: Iterable[str] = (), inputs: Iterable[str] = ()) -> None:
+    """Tell of all files that a run has read and written.
+
+    Args: outputs: paths that the run gave back; inputs: paths that it was given, and left alone.
+    """
     observation = watch.observation
     observing.end(observation)
     if watch.exports:
@@ -122,7 +134,13 @@ def finish(watch: Watch) -> None:
     for line in claims.child_accesses(observation.run):
         observation.merge(line)
     others = [each for each in claims.read() if each.run != observation.run]
+    for path in inputs:
+        if observation.rules.decide(path).counts:
+            observation.read(path)
     written = dict(_written(watch, others))
+    for path in outputs:
+        if path not in observation.made and (now := regular(path)) is not None:
+            written[path] = Written(now, "declared")
     reads = dict(_read(watch, others, written))
     if observation.outer is not None:
         observation.outer.made |= {*written, *observation.writes, *observation.made}
@@ -232,6 +250,25 @@ def _absolute(pattern: str, root: str) -> str:
     return os.path.normpath(Path(root) / Path(pattern).expanduser()) + (
         "/" if pattern.endswith("/") else ""
     )
+
+
+def matching(pattern: str, root: str) -> list[str]:
+    """Return the files that a declared pattern means now."""
+    return _matches([_absolute(pattern, root)])
+
+
+def decisions(rules: Rules) -> Iterator[tuple[str, Decision]]:
+    """Yield each file of the project, and each folder that is left out as a whole."""
+    left_out: dict[str, Decision] = {}
+
+    def may_hold(folder: str) -> bool:
+        decision = rules.of_folder(folder)[1]
+        if decision is not None:
+            left_out[f"{folder}/"] = decision
+        return decision is None
+
+    found = {path: rules.decide(path) for path in look(rules.folders, may_hold).files}
+    yield from sorted({**left_out, **found}.items())
 
 
 def _bases(patterns: Iterable[str]) -> list[str]:
