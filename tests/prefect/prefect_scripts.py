@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+import time
 import urllib.request
 from dataclasses import dataclass
 from pathlib import Path
@@ -57,9 +58,14 @@ class Script:
     warm: Any
     code: int | None = None
 
-    def wait(self) -> int:
-        if self.code is None:
-            self.code = self.warm.ask(wait=self.pid)["code"]
+    def wait(self, timeout_s: float = 50) -> int:
+        deadline = time.monotonic() + timeout_s
+        while self.code is None:
+            self.code = self.warm.ask(poll=self.pid)["code"]
+            if self.code is None and time.monotonic() > deadline:
+                os.killpg(self.pid, signal.SIGKILL)
+                raise TimeoutError(f"it still runs:\n{self.out}{self.err}")
+            time.sleep(0.02)
         return self.code
 
     def kill(self, number: signal.Signals = signal.SIGKILL) -> int:
@@ -91,7 +97,12 @@ class Warm:
             text=True,
             env=os.environ | environment,
         )
-        assert json.loads(self._read())["ready"] == self._process.pid
+        self._is_ready = False
+
+    def get_ready(self) -> None:
+        if not self._is_ready:
+            assert json.loads(self._read())["ready"] == self._process.pid
+            self._is_ready = True
 
     def ask(self, **message: Any) -> Any:
         assert self._process.stdin is not None

@@ -114,12 +114,15 @@ def _begun() -> list[_Tracked]:
 def engine_run() -> Run | None:
     """The engine's run inside which this code executes.
 
-    Its start may still wait in a spool, of this process or another's: then a stub stands for it.
+    Its start may still wait in the spool of another process: then a stub stands for it.
     """
     run_id = _engine_run_id()
     if run_id is None:
         return None
     found = _read(run_id)
+    if found is None or found.transform_id is None:
+        manager.notify("ln_records_read")  # it may wait in this process's
+        found = _read(run_id)
     if found is None:
         here = instance.current()
         with here.database.begin() as connection:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import glob
 import os
 import stat as modes
 import threading
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -98,9 +99,11 @@ _claims = Claims()
 class Files:
     """What an attempt did to files, told as soon as it is known."""
 
-    def __init__(self, run: str, options: Options) -> None:
+    def __init__(self, run: str, options: Options, at: dt.datetime) -> None:
+        """Args: at: when the attempt began."""
         self.run = run
         self._options = options
+        self._at = at
         self._began_ns = time.time_ns()
         self._arguments: dict[str, tuple[Named, Look | None, bool]] = {}
         self.written: dict[str, FileStat | None] = {}
@@ -115,34 +118,31 @@ class Files:
         for name, value in parameters.items():
             for named in paths_in(value):
                 look = None if named.is_remote else look_at(named.uri)
-                self._arguments[named.uri] = named, look, name in from_upstream
+                is_input = name in from_upstream
+                self._arguments[named.uri] = named, look, is_input
+                if is_input:  # also for a run that is killed
+                    self._tell_read(named, look)
 
-    def read(self, at: Any) -> None:
-        """Tell of the arguments that the attempt has read, however it ended.
+    def read(self, without: Collection[str] = ()) -> None:
+        """Tell of the arguments that the attempt has read, however it ended."""
+        for uri, (named, before, is_told) in self._arguments.items():
+            # what it has written over is no input, unless that is another run's result
+            is_input = not is_told and uri not in without and not named.is_remote
+            if is_input and look_at(uri) == before:
+                self._tell_read(named, before)
 
-        Args: at: when it began.
-        """
-        for uri, (named, before, is_from_upstream) in self._arguments.items():
-            if named.is_remote:
-                if is_from_upstream:
-                    self._tell_read(uri, at, "declared", None, "a remote input is not read again")
-            elif before is not None and self._was_input(named, before, is_from_upstream):
-                how: How = "observed" if named.is_text else "declared"
-                self._tell_read(uri, at, how, None if before.is_directory else before.stat)
-
-    def _was_input(self, named: Named, before: Look, is_from_upstream: bool) -> bool:
-        if before.is_directory and (
-            named.is_text or before.inside is None or _holds_everything(named.uri)
-        ):
-            return False
-        # what it has written over is no input, unless that is another run's result
-        return is_from_upstream or look_at(named.uri) == before
-
-    def _tell_read(
-        self, uri: str, at: Any, how: How, stat: FileStat | None, note: str | None = None
-    ) -> None:
-        if is_wanted(uri, self._options):
-            emit(FileRead(run=self.run, uri=uri, at=at, how=how, stat=stat, hash_note=note))
+    def _tell_read(self, named: Named, look: Look | None) -> None:
+        if not is_wanted(named.uri, self._options):
+            return
+        how: How = "observed" if named.is_text else "declared"
+        stat = note = None
+        if named.is_remote:
+            note = "it is remote, and was not read again to hash it"
+        elif look is None or (look.is_directory and not _is_data(named, look)):
+            return
+        elif not look.is_directory:
+            stat = look.stat
+        emit(FileRead(run=self.run, uri=named.uri, at=self._at, how=how, stat=stat, hash_note=note))
 
     def changed_arguments(self) -> None:
         """Tell of the arguments that a successful attempt has created or changed."""
@@ -162,7 +162,7 @@ class Files:
 
     # --- results ----------------------------------------------------------------------------------
 
-    def named_by(self, result: Any, at: Any) -> None:
+    def named_by(self, result: Any) -> None:
         """Tell of the files that a result names."""
         for named in paths_in(result):
             if named.is_remote:
@@ -181,9 +181,24 @@ class Files:
                     self._write(named.uri, "declared", now)
             elif argument is None and changed_ns < self._began_ns - _SERVER_NS:
                 # it was found, not made
-                self._tell_read(named.uri, at, "declared", None if now.is_directory else now.stat)
+                self._tell_read(named, now)
             else:
                 self._write(named.uri, "declared", now)
+
+    def reused(self, result: Any) -> list[str]:
+        """Tell of the files of a result that was taken from the cache; returns those missing."""
+        missing = []
+        named_by_result = paths_in(result)
+        for named in named_by_result:
+            look = None if named.is_remote else look_at(named.uri)
+            if look is None and not named.is_remote and not named.is_text:
+                missing.append(named.uri)
+            if is_wanted(named.uri, self._options):
+                stat = look.stat if look is not None and not look.is_directory else None
+                how: How = "observed" if named.is_text else "declared"
+                emit(FileWritten(run=self.run, uri=named.uri, how=how, stat=stat, reused=True))
+        self.read(without={named.uri for named in named_by_result})
+        return missing
 
     def declared(self, patterns: Iterable[str], parameters: Mapping[str, Any]) -> None:
         """Tell of new and changed files that match the decorator's ``outputs``."""
@@ -222,7 +237,7 @@ class Files:
         if _claims.is_of_another(self.run, uri, stat, self._began_ns):
             return
         if now.is_directory and _holds_everything(uri):
-            return
+            return  # everybody's
         self.written[uri] = stat
         _claims.add(self.run, uri, stat)
         emit(FileWritten(run=self.run, uri=uri, how=how, stat=None if now.is_directory else stat))
@@ -235,6 +250,11 @@ class Files:
         self.written[uri] = None
         _claims.add(self.run, uri, None)
         emit(FileWritten(run=self.run, uri=uri, how=how, hash_note=note))
+
+
+def _is_data(named: Named, look: Look) -> bool:
+    """Whether a directory that an argument names is read as one piece of data."""
+    return not named.is_text and look.inside is not None and not _holds_everything(named.uri)
 
 
 def _holds_everything(folder: str) -> bool:

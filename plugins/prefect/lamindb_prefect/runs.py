@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import os
+from collections.abc import Mapping
 from typing import Any, Literal
 
 from prefect.client.schemas.objects import FlowRun, State, TaskRun
@@ -13,6 +14,7 @@ from lamindb.hooks import RunStarted, describe_params, environment
 from lamindb.processes import start_time, this_process
 from lamindb_prefect.contexts import id_of
 from lamindb_prefect.definitions import Definition
+from lamindb_prefect.functions import TrackedFunction
 
 Status = Literal["completed", "failed", "cancelled", "aborted", "cached"]
 
@@ -75,3 +77,25 @@ def status_of(state: State[Any]) -> Status:
     if state.is_cancelled() or state.is_cancelling():
         return "cancelled"
     return "aborted" if state.is_crashed() else "failed"
+
+
+def of_user(tracked: TrackedFunction, parameters: Mapping[str, Any]) -> dict[str, Any]:
+    bound = [getattr(tracked, name, None) for name in ("__prefect_self__", "__prefect_cls__")]
+    return {
+        name: value
+        for name, value in parameters.items()
+        if not any(value is each for each in bound if each is not None)
+    }
+
+
+def upstream_of(prefect_run: Any) -> dict[str, set[object]]:
+    """Return the ids of the task runs whose results became parameters, by parameter."""
+    inputs: Mapping[str, Any] = getattr(prefect_run, "task_inputs", None) or {}
+    found: dict[str, set[object]] = {}
+    for name, sources in inputs.items():
+        if name in ("__parents__", "wait_for"):
+            continue
+        ids = {each.id for each in sources if each.input_type == "task_run"}
+        if ids - {prefect_run.id}:
+            found[name] = ids
+    return found
