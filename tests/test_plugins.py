@@ -16,7 +16,16 @@ import pytest
 
 import lamindb as ln
 from lamindb.errors import PluginError
-from lamindb.hooks import FileWritten, RunFinished, RunStarted, emit, hookimpl, manager
+from lamindb.hooks import (
+    FileWritten,
+    RunFinished,
+    RunStarted,
+    describe_error,
+    emit,
+    hookimpl,
+    key_in_repository,
+    manager,
+)
 
 
 @pytest.fixture
@@ -152,6 +161,23 @@ def test_a_loader_that_fails_on_a_file_is_the_callers_error(
     with pytest.raises(ValueError, match="line 1"):
         file.load()
     assert run.inputs == []
+
+
+def test_an_error_is_described_in_one_line_without_its_secrets() -> None:
+    class Hidden(Exception):
+        def __str__(self) -> str:
+            raise ValueError("no")
+
+    assert describe_error(ValueError("two\n  lines")) == "ValueError: two lines"
+    assert describe_error(KeyError()) == "KeyError"
+    assert (
+        describe_error(OSError("https://me:pw@host failed")) == "OSError: https://***@host failed"
+    )
+    assert describe_error(Hidden()) == "Hidden: <its message cannot be shown>"
+
+
+def test_code_outside_of_a_repository_has_no_key_there(tmp_path: Path) -> None:
+    assert key_in_repository(tmp_path / "flow.py") is None
 
 
 # --- moments --------------------------------------------------------------------------------------

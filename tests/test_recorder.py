@@ -36,6 +36,8 @@ from lamindb.hooks import (
 )
 from lamindb.storage.hashing import hash_bytes
 
+pytestmark = pytest.mark.databases
+
 START = dt.datetime(2026, 11, 26, 12, tzinfo=dt.UTC)
 CLEAN = InferredTransform("clean", "lab/clean", "pipeline", source_hash="1")
 

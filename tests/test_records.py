@@ -18,6 +18,7 @@ from typing import Any
 
 import pandas as pd
 import pytest
+from sqlalchemy import inspect as inspect_database
 from sqlalchemy import select, text
 
 import lamindb as ln
@@ -37,6 +38,8 @@ from lamindb.errors import (
     RecordError,
 )
 from lamindb.storage import sources
+
+pytestmark = pytest.mark.databases
 
 FRAME = pd.DataFrame({"x": [1, 2], "y": ["a", "b"]})
 TABLES = {
@@ -105,8 +108,8 @@ def links() -> list[tuple[str, str, str, str]]:
 def test_the_columns_are_those_of_the_contract_in_its_order(table: str, columns: str) -> None:
     assert [column.name for column in schema.metadata.tables[table].columns] == columns.split()
     with instance.current().database.read() as connection:
-        found = connection.execute(text(f'PRAGMA table_info("{table}")')).all()
-    assert [row.name for row in found] == columns.split()
+        found = [column["name"] for column in inspect_database(connection).get_columns(table)]
+    assert found == columns.split()
 
 
 @pytest.mark.parametrize("name", [*CLASSES, "file"])

@@ -24,6 +24,7 @@ import lamindb as ln
 from lamindb import instance
 from lamindb.errors import LaminError, PluginError, RecordError, TransformUnknownError
 from lamindb.hooks import InferredTransform, hookimpl, plugins
+from lamindb.records import active
 
 TRACK = "import lamindb as ln; ln.track()"
 
@@ -1058,7 +1059,9 @@ def test_an_engines_run_inside_a_tracked_script_is_the_inner_one(
     register(ln_current_run=lambda: engine.id)
 
     assert ln.context.run == engine
+    assert active.tracked_outside() == script
     assert ln.track(pipeline("step")).parent == engine
+    assert active.tracked_outside() == script
     assert ln.select(ln.Run, id=script.id).one().status == "started"
 
 

@@ -24,7 +24,7 @@ from lamindb.config import settings
 from lamindb.db import schema
 from lamindb.db.database import serialise
 from lamindb.errors import LaminError, RecordError, TransformUnknownError
-from lamindb.hooks import Caller, InferredTransform, manager
+from lamindb.hooks import Caller, InferredTransform, describe_error, manager
 from lamindb.instance import Instance
 from lamindb.records import active
 from lamindb.records.active import context as context
@@ -38,7 +38,6 @@ logger = logging.getLogger("lamindb")
 # runs of this process that have not ended, by id: what the end of the process must close
 _open: dict[str, Run] = {}
 _lock = threading.RLock()
-_LONGEST_ERROR = 2000
 
 
 def track(
@@ -353,23 +352,11 @@ def _meaning(error: BaseException | None) -> tuple[Status, str | None]:
     if isinstance(error, KeyboardInterrupt):
         return "cancelled", "KeyboardInterrupt"
     if error is not None and not isinstance(error, SystemExit):
-        return "failed", describe(error)
+        return "failed", describe_error(error)
     code = error.code if error is not None else None
     if code is None or code == 0:
         return "completed", None
     return "failed", f"exit code {int(code)}" if isinstance(code, int) else f"exit code 1: {code}"
-
-
-def describe(error: BaseException) -> str:
-    """Return an exception as one line: its type and message."""
-    try:
-        text = " ".join(str(error).split())
-    except Exception:  # an exception's own code may raise anything
-        text = "<its message cannot be shown>"
-    line = f"{type(error).__name__}: {text}" if text else type(error).__name__
-    # no database keeps these
-    line = line.replace("\0", r"\x00").encode(errors="backslashreplace").decode()
-    return line if len(line) <= _LONGEST_ERROR else f"{line[: _LONGEST_ERROR - 1]}…"
 
 
 def _note_exits() -> None:

@@ -1,4 +1,4 @@
-"""Names and versions of code: where it lies, and the hash of what it says."""
+"""Names and versions of code, the same wherever its repository is checked out."""
 
 from __future__ import annotations
 
@@ -15,6 +15,18 @@ def source_hash(text: str) -> str:
     return hashlib.sha256(text.replace("\r\n", "\n").encode()).hexdigest()
 
 
+def key_in_repository(path: Path) -> str | None:
+    """Return ``<git remote>/<path in the repository>``, without credentials.
+
+    None outside of a repository with a remote. Asks git, once a folder: takes milliseconds.
+    """
+    repository = _repository(path.parent)
+    if repository is None:
+        return None
+    top, remote = repository
+    return f"{remote}/{path.resolve().relative_to(top).as_posix()}"
+
+
 def code_key(path: Path, storage_root: Path | None, storage_id: str | None) -> str:
     """Return a name for a file of code that is the same wherever the project is checked out.
 
@@ -24,10 +36,9 @@ def code_key(path: Path, storage_root: Path | None, storage_id: str | None) -> s
 
     Args: path: absolute; storage_root, storage_id: of the instance, None where it is remote.
     """
-    repository = _repository(path.parent)
-    if repository is not None:
-        top, remote = repository
-        return f"{remote}/{path.resolve().relative_to(top).as_posix()}"
+    key = key_in_repository(path)
+    if key is not None:
+        return key
     if storage_root is not None and path.is_relative_to(storage_root.parent):
         return f"{storage_id}/{path.relative_to(storage_root.parent).as_posix()}"
     return str(path)

@@ -85,6 +85,16 @@ def mask_arguments(arguments: Sequence[str]) -> list[str]:
     return masked
 
 
+def describe_error(error: BaseException) -> str:
+    """Return an exception as one line, its type and message, secrets masked."""
+    try:
+        text = " ".join(str(error).split())
+    except Exception:  # an exception's own code may raise anything
+        text = "<its message cannot be shown>"
+    name = type(error).__name__
+    return _text(mask_text(f"{name}: {text}" if text else name))
+
+
 def describe_params(params: Mapping[str, Any]) -> dict[str, Any]:
     """Return parameters as JSON-able values: secrets masked, the large and the opaque summarised.
 

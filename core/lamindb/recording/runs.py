@@ -93,7 +93,7 @@ class _Batch:
         heard += [(end.run, end.at) for end in ends]
         heard += [(link.run, link.at) for link in links]
         heard += [(event.parent, event.at) for event in starts if event.parent]
-        heard += [(link.other, link.at) for link in links]
+        heard += [(link.other, link.at) for link in links if link.other]
         add_stubs(self._connection, self._here, heard)
         known = self._read(sorted(runs))
         for start in starts:
@@ -103,11 +103,36 @@ class _Batch:
         for each in known.values():
             _derive(each)
         self._write(known)
+        makers = self._makers([link for link in links if link.other is None])
         insert_if_new(
             self._connection,
             schema.run_run,
-            [{"run_id": link.run, "other_id": link.other, "role": link.role} for link in links],
+            [
+                {"run_id": link.run, "other_id": other, "role": link.role}
+                for link in links
+                if (other := link.other or makers.get(link.event_id))
+            ],
         )
+
+    def _makers(self, links: Sequence[RunLinked]) -> dict[str, str]:
+        """Return which run had made the result that a run reuses, by the event that says so."""
+        if not links:
+            return {}
+        run = schema.run
+        result = run.c.details["lamindb"]["result"].as_string()
+        reusing = select(run.c.transform_id).where(run.c.id.in_([link.run for link in links]))
+        rows = self._connection.execute(
+            select(run.c.id, run.c.finished_at, result.label("result"))
+            .where(run.c.transform_id.in_(reusing), run.c.status == "completed")
+            .where(result.in_({link.result for link in links}))
+            .order_by(run.c.finished_at)
+        ).all()
+        return {
+            link.event_id: row.id
+            for link in links
+            for row in rows
+            if row.result == link.result and row.id != link.run and row.finished_at <= link.at
+        }
 
     def _write_environments(
         self, events: Sequence[EnvironmentSeen], starts: Sequence[RunStarted]
@@ -192,6 +217,11 @@ class _Batch:
         if event.details:
             # by plugin already, since an end does not know the engine
             known.row["details"] = _joined(known.row["details"] or {}, event.details)
+            known.was_changed = True
+        if event.result:
+            known.row["details"] = _joined(
+                known.row["details"] or {}, {"lamindb": {"result": event.result}}
+            )
             known.was_changed = True
         new = (event.at, event.status != "aborted", event.status, event.error or "")
         old = (

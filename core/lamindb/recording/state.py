@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import logging
 from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any
@@ -12,6 +13,8 @@ from sqlalchemy import Connection, and_, bindparam, delete, desc, func, insert, 
 from lamindb.db import schema
 from lamindb.identifiers import FILE_ID_LENGTH, random_id
 from lamindb.recording.looks import Look
+
+logger = logging.getLogger("lamindb")
 
 file, link, run = schema.file, schema.run_file, schema.run
 
@@ -66,6 +69,8 @@ class FileState:
     def write(self, look: Look) -> str | None:
         """A run has left these bytes; returns the file's id, None if a better record is there."""
         event, place = look.event, self._place(look)
+        if getattr(event, "reused", False) and not self._is_as_recorded(look, place):
+            return None
         role = "retracted" if self._was_retracted(look) else "output"
         if look.hash is None:
             found = self._unhashed_output(look, place)
@@ -103,6 +108,19 @@ class FileState:
 
     def _place(self, look: Look) -> tuple[str, str]:
         return self._storages[look.place.root], look.place.key
+
+    def _is_as_recorded(self, look: Look, place: tuple[str, str]) -> bool:
+        """Whether the file of a reused result is what its run had left; says so if it is not."""
+        if look.hash is not None and self._same_content(look, place) is not None:
+            return True
+        if self._by_place[place]:
+            logger.warning(
+                "%s has changed since the run that made it: run %s, which reuses its result, is "
+                "not linked to it",
+                look.event.uri,
+                look.event.run,
+            )
+        return False
 
     def _same_content(self, look: Look, place: tuple[str, str]) -> Row | None:
         return next((row for row in self._by_place[place] if row["hash"] == look.hash), None)

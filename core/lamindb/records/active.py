@@ -86,18 +86,24 @@ def tracked_in_place() -> Run | None:
     return next((entry.run for entry in _entries() if entry.place == place), None)
 
 
+def tracked_outside() -> Run | None:
+    """The run that ``track`` began outside of any engine's run: inside it an engine was started."""
+    return next((entry.run for entry in _begun() if entry.engine_run_id is None), None)
+
+
 def _entries() -> list[_Tracked]:
     """What was begun inside the same engine's run, or outside of any: the innermost first."""
+    entries = _begun()
+    inside = _engine_run_id() if entries else None
+    return [entry for entry in entries if entry.engine_run_id == inside]
+
+
+def _begun() -> list[_Tracked]:
     entries = [_in_context.get(), _in_process]
     if _in_process is not None and _in_process.place == _place():
         # the cells of a notebook share the place, but not all of them the context
         entries.reverse()
-    inside = _engine_run_id() if any(entries) else None
-    return [
-        entry
-        for entry in entries
-        if entry is not None and entry.generation == _generation and entry.engine_run_id == inside
-    ]
+    return [entry for entry in entries if entry is not None and entry.generation == _generation]
 
 
 def engine_run() -> Run | None:
