@@ -70,7 +70,14 @@ def owned_inside(
 def yield_to_inner(connection: Connection, runs: Sequence[str]) -> None:
     """Take what these runs have read and written from the runs around them, of which it is known
     only now that they are."""
-    for inner, around in runs_around(connection, runs).items():
+    with_files = [
+        each
+        for chunk in _chunks(runs)
+        for each in connection.execute(
+            select(link.c.run_id).where(link.c.run_id.in_(chunk)).distinct()
+        ).scalars()
+    ]
+    for inner, around in runs_around(connection, with_files).items():
         of_around = (link.c.run_id.in_(around), link.c.how == "observed")
         own = select(link.c.file_id).where(link.c.run_id == inner)
         written = list(connection.execute(own.where(link.c.role == "output")).scalars())

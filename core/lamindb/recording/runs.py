@@ -297,21 +297,27 @@ class _Batch:
                     for row in old
                 ],
             )
-        for each in known.values():
-            if each.got_transform:
-                self._complete_files(each.row)
+        self._complete_files({name: each.row for name, each in known.items() if each.got_transform})
         yield_to_inner(
             self._connection, sorted(name for name, each in known.items() if each.got_parent)
         )
 
-    def _complete_files(self, row: dict[str, Any]) -> None:
+    def _complete_files(self, rows: dict[str, dict[str, Any]]) -> None:
         """Files may have come before the start that says of which transform their run is."""
-        table = schema.file
-        self._connection.execute(
-            update(table)
-            .where(table.c.run_id == row["id"], table.c.transform_id.is_(None))
-            .values(transform_id=row["transform_id"], transform_version=row["transform_version"])
-        )
+        table, names = schema.file, sorted(rows)
+        for start in range(0, len(names), _CHUNK):
+            lacking = select(table.c.run_id).where(
+                table.c.run_id.in_(names[start : start + _CHUNK]), table.c.transform_id.is_(None)
+            )
+            for name in set(self._connection.execute(lacking).scalars()):
+                self._connection.execute(
+                    update(table)
+                    .where(table.c.run_id == name, table.c.transform_id.is_(None))
+                    .values(
+                        transform_id=rows[name]["transform_id"],
+                        transform_version=rows[name]["transform_version"],
+                    )
+                )
 
 
 def _attempt(known: _Known, number: int) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from typing import Any, ParamSpec
 
 from lamindb import config
 from lamindb.config import settings
-from lamindb.endings import describe
+from lamindb.hooks import describe_error
 from lamindb.errors import LaminError
 from lamindb.hooks import (
     FileStat,
@@ -163,7 +163,7 @@ class Call:
         elif isinstance(error, SystemExit) and not error.code:
             self._finish("completed", None)
         else:
-            self._finish("failed", describe(error))
+            self._finish("failed", describe_error(error))
 
     @_harmless
     def _finish(self, status: RunStatus, error: str | None) -> None:

@@ -171,11 +171,9 @@ class Recording:
                     if state.error:
                         self._failed[state.jobid] = state
             self._writer.put(partial(self._write_workflow_end, at, *self._outcome()))
-        self._writer.drain(_DRAIN_S)
-        if not self._hasher.drain(_DRAIN_S if self._is_cancelled else _HASHING_S):
+        self._writer.end(_DRAIN_S)
+        if not self._hasher.end(_DRAIN_S if self._is_cancelled else _HASHING_S):
             logger.warning("some temporary files of the workflow could not be read in time")
-        self._writer.stop()
-        self._hasher.stop()
 
     def run_of(self, jobid: Any) -> str | None:
         state = self._jobs.get(jobid)

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from logging.handlers import QueueHandler
 from typing import Any
 
 from lamindb import config
 from lamindb_snakemake import channel
-from lamindb_snakemake.frames import local_of, workflow_here
+from lamindb_snakemake.frames import LOGGER, local_of, workflow_here
 from lamindb_snakemake.options import Options
 from lamindb_snakemake.recording import Recording
 
@@ -77,6 +78,7 @@ class Tap(logging.Handler):
         if self._options.instance:
             config.choose(config.config_named(self._options.instance))
         self._recording = Recording(workflow, self._started, self._options)
+        _spare_queue(workflow)
         self._follow(workflow, self._recording)
 
     def _on_job_info(self, record: logging.LogRecord) -> None:
@@ -133,6 +135,15 @@ class Tap(logging.Handler):
         if recording is not None:
             channel.run_of_job = None
             recording.finish()
+
+
+def _spare_queue(workflow: Any) -> None:
+    """Keep Snakemake from queueing each record for a plugin's thread where nobody listens there."""
+    plugins = getattr(getattr(workflow, "logger_manager", None), "plugin_handlers", None)
+    if plugins and all(handler.level > logging.CRITICAL for handler in plugins):
+        for handler in logging.getLogger(LOGGER).handlers:
+            if isinstance(handler, QueueHandler):
+                handler.setLevel(logging.CRITICAL + 1)
 
 
 def _before(owner: Any, name: str, act: Callable[..., None]) -> None:
