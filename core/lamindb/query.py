@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from sqlalchemy import ColumnElement, Select, Table, func
+from sqlalchemy import ColumnElement, Select, func
 from sqlalchemy import select as sqlalchemy_select
 from sqlalchemy.exc import MultipleResultsFound, NoResultFound
 from sqlalchemy.orm import QueryableAttribute
 
 from lamindb import instance
-from lamindb.db import schema
+from lamindb.db.frames import frame_of
 from lamindb.errors import RecordError
 from lamindb.records import File, Run, Storage, Transform, User
 from lamindb.records.adding import add
@@ -172,36 +171,6 @@ def select(*entities: Any, all_versions: bool = False, **fields: Any) -> Query[A
 def _default_order(entity: type[Record]) -> tuple[Any, ...]:
     table = table_of(entity)
     return (table.c.created_at, *table.primary_key)
-
-
-def frame_of(table: Table, rows: Iterable[Any]) -> pd.DataFrame:
-    """Return rows of all columns of a table as a typed DataFrame."""
-    import pandas as pd
-
-    columns = list(table.columns)
-    by_column = list(zip(*rows, strict=True)) or [()] * len(columns)
-    series = {
-        column.name: pd.Series(list(values), dtype=_dtype(column))
-        for column, values in zip(columns, by_column, strict=True)
-    }
-    frame = pd.DataFrame(series, columns=[column.name for column in columns])
-    index = [column.name for column in table.primary_key]
-    return frame.set_index(index[0] if len(index) == 1 else index)
-
-
-def _dtype(column: Any) -> str:
-    import sqlalchemy as sa
-
-    kind = column.type
-    if isinstance(kind, schema.UtcDateTime):
-        return "datetime64[us, UTC]"
-    if isinstance(kind, sa.Boolean):
-        return "boolean"
-    if isinstance(kind, sa.Integer):
-        return "Int64"
-    if isinstance(kind, sa.JSON):
-        return "object"
-    return "string"
 
 
 class Session:
