@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import itertools
+import json
 import re
 from collections.abc import Iterable
 from pathlib import Path
@@ -13,6 +14,7 @@ import networkx
 import pandas as pd
 import pytest
 import rich.console
+from click.testing import CliRunner
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import delete, insert, select
@@ -20,6 +22,7 @@ from sqlalchemy.dialects import postgresql
 
 import lamindb as ln
 from lamindb import instance, recorder
+from lamindb.cli import main
 from lamindb.db import schema
 from lamindb.errors import PackageMissingError, RecordError
 from lamindb.graph.folding import levels
@@ -462,3 +465,48 @@ def test_the_tree_of_a_workflow_names_what_it_started(study: Teller) -> None:
         "            └── counts/s0.tsv  24 B",
         "                └── … 10 more runs downstream; --depth shows more",
     ]
+
+
+# --- the command line, and the records ------------------------------------------------------------
+
+
+def lamin(*arguments: str, code: int = 0) -> str:
+    """Return what a command prints."""
+    instance.reset()
+    result = CliRunner().invoke(main, arguments)
+    assert result.exit_code == code, result.output
+    return result.output
+
+
+def test_lamin_lineage_prints_a_tree_json_or_other_programs_formats(study: Teller) -> None:
+    tree = lamin("lineage", "results/report.html")
+    assert "by fit  × 5" in tree
+    assert len(tree.splitlines()) == 18
+    whole = lamin("lineage", "results/report.html", "--all")
+    assert "by fit  k=3" in whole
+    assert "plot" in lamin("lineage", "counts.tsv", "--downstream")
+    found = json.loads(lamin("lineage", "counts.tsv", "--json", "--depth", "1"))
+    assert [row["name"] for row in found["runs"]] == ["merge"]
+    assert len(found["files"]) == 7
+    assert {link["role"] for link in found["links"]} == {"input", "output"}
+    found = json.loads(lamin("lineage", "counts.tsv", "--json", "--downstream"))
+    assert found["direction"] == "downstream"
+    assert {link["role"] for link in found["run_links"]} == {"informed_by"}
+    assert lamin("lineage", "counts.tsv", "--mermaid").startswith("flowchart LR\n")
+    assert lamin("lineage", "counts.tsv", "--dot").startswith("digraph lineage {\n")
+    assert "take one of" in lamin("lineage", "counts.tsv", "--dot", "--json", code=2)
+    assert "nothing is recorded as 'nowhere'" in lamin("lineage", "nowhere", code=1)
+    assert lamin("lineage", "counts.tsv", "--html", "out.html") == (
+        "out.html: open it in a browser\n"
+    )
+    assert "counts.tsv" in Path("out.html").read_text(encoding="utf-8")
+
+
+def test_view_lineage_prints_the_tree_where_there_is_no_notebook(
+    study: Teller, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ln.select(ln.File, key="best.json").one().view_lineage()
+    assert "by fit  × 5" in capsys.readouterr().out
+    ln.select(ln.Run, name="merge").one().view_lineage(depth=1)
+    assert "counts/s*.tsv  × 6" in capsys.readouterr().out
+    assert sorted(path.name for path in Path.cwd().iterdir() if path.suffix == ".html") == []

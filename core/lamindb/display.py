@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import json
+import sys
 from typing import Any
 
 STATUS_STYLES = {
@@ -69,3 +70,10 @@ def duration(started: dt.datetime | None, finished: dt.datetime | None) -> str:
 def counted(number: int, what: str) -> str:
     """Return ``1 file``, ``1,200 files``."""
     return f"{number:,} {what}{'' if number == 1 else 's'}"
+
+
+def in_notebook() -> bool:
+    """Whether what is displayed here is rendered: in a notebook's kernel."""
+    ipython = sys.modules.get("IPython")  # who is in a notebook has imported it
+    shell = ipython.get_ipython() if ipython is not None else None
+    return shell is not None and hasattr(shell, "kernel")

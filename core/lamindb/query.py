@@ -11,6 +11,7 @@ from sqlalchemy.orm import QueryableAttribute
 
 from lamindb import instance
 from lamindb.db.frames import frame_of
+from lamindb.display import in_notebook
 from lamindb.errors import RecordError
 from lamindb.records import File, Run, Storage, Transform, User
 from lamindb.records.adding import add
@@ -215,15 +216,10 @@ def view(n: int = 10) -> None:
 
 
 def _show(title: str, frame: pd.DataFrame) -> None:
-    try:
-        from IPython import get_ipython
+    print(title)  # noqa: T201 - showing is what this is for
+    if in_notebook():
         from IPython.display import display
 
-        in_notebook = get_ipython() is not None and hasattr(get_ipython(), "kernel")
-    except ImportError:
-        in_notebook = False
-    print(title)  # noqa: T201 - showing is what this is for
-    if in_notebook:
         display(frame)  # type: ignore[no-untyped-call]
     else:
         print(frame.to_string(), end="\n\n")  # noqa: T201

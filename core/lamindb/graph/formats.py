@@ -39,7 +39,7 @@ _MERMAID_SHAPES = {"prefect": ('{{"', '"}}'), "snakemake": ('[["', '"]]'), "plai
 _DOT_SHAPES = {"prefect": "hexagon", "snakemake": "component", "plain": "box"}
 
 
-def to_networkx(graph: Graph) -> networkx.DiGraph:
+def to_networkx(graph: Graph) -> networkx.DiGraph[str]:
     try:
         import networkx
     except ImportError as error:
@@ -47,7 +47,7 @@ def to_networkx(graph: Graph) -> networkx.DiGraph:
             "a graph is a networkx.DiGraph, and networkx is not installed: pip install networkx, "
             "or take .upstream() and .downstream(), which are DataFrames"
         ) from error
-    drawn = networkx.DiGraph()
+    drawn: networkx.DiGraph[str] = networkx.DiGraph()
     for file_id, row in graph.files.items():
         drawn.add_node(file_id, kind="file", label=label(row), **_without_id(row))
     for run_id, row in graph.runs.items():

@@ -5,6 +5,8 @@ from __future__ import annotations
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+from lamindb.display import in_notebook
+from lamindb.errors import RecordError
 from lamindb.graph.model import Direction, Graph, Subject, label
 from lamindb.graph.references import subject_of
 from lamindb.graph.walking import load
@@ -65,7 +67,9 @@ class Lineage:
         """Return the rows and links themselves, as plain dicts."""
         return load(self.subject, direction, _checked(depth))
 
-    def graph(self, direction: Direction = "both", depth: int | None = None) -> networkx.DiGraph:
+    def graph(
+        self, direction: Direction = "both", depth: int | None = None
+    ) -> networkx.DiGraph[str]:
         """Return a ``networkx.DiGraph``, whose edges go the way that data went.
 
         Nodes are the ids of files and runs, with the columns of their rows as attributes and
@@ -102,6 +106,38 @@ class Lineage:
         # all of it, to say how much is not shown
         return tree(self.rows(direction), depth, direction).tree
 
+    def html(self, depth: int | None = None) -> str:
+        """Return one self-contained page with an interactive picture: it opens offline.
+
+        Args: depth: runs to walk in each direction; None is as many as there is room for.
+        """
+        from lamindb.graph.page import page
+
+        return page(self._picture(depth))
+
+    def show(self, depth: int | None = None) -> None:
+        """Show the picture in a notebook, and the tree elsewhere."""
+        if in_notebook():
+            from IPython.display import HTML, display
+
+            from lamindb.graph.page import frame
+
+            display(HTML(frame(self._picture(depth))))  # type: ignore[no-untyped-call]
+        else:
+            from rich.console import Console
+
+            Console(highlight=False).print(self.tree(depth=depth or _DEPTH))
+
+    def _repr_html_(self) -> str:
+        from lamindb.graph.page import frame
+
+        return frame(self._picture(None))
+
+    def _picture(self, depth: int | None) -> dict[str, Any]:
+        from lamindb.graph.picture import picture
+
+        return picture(self.subject, _checked(depth))
+
     @cached_property
     def label(self) -> str:
         row = self.subject.row
@@ -116,7 +152,5 @@ class Lineage:
 
 def _checked(depth: int | None) -> int | None:
     if depth is not None and (isinstance(depth, bool) or not isinstance(depth, int) or depth < 1):
-        from lamindb.errors import RecordError
-
         raise RecordError(f"depth={depth!r}: give a number of runs from 1 on, or None for all")
     return depth

@@ -109,7 +109,7 @@ def load(
         found = {way: runs[:most_runs] for way, runs in found.items()}
         starts = _family(connection, subject, most_runs)
         runs = _unique([*starts, *(run_id for way in ways for run_id in found[way])])
-        all_links = [Link(*row) for row in _in_chunks(connection, run_file, "run_id", runs)]
+        all_links = [Link(*row) for row in rows_in(connection, run_file, "run_id", runs)]
         links = _relevant(subject, all_links, {w: set(ids) for w, ids in found.items()}, starts)
         run_rows = by_id(connection, schema.run, runs)
         files = by_id(connection, schema.file, {link.file_id for link in links})
@@ -119,11 +119,11 @@ def load(
         versions = {row["transform_id"] for row in [*run_rows.values(), *parents.values()]}
         transforms = {
             (row.id, row.version): dict(row._mapping)
-            for row in _in_chunks(connection, schema.transform, "id", sorted(versions - {None}))
+            for row in rows_in(connection, schema.transform, "id", sorted(versions - {None}))
         }
         run_links = [
             RunLink(*row)
-            for row in _in_chunks(connection, run_run, "run_id", runs)
+            for row in rows_in(connection, run_run, "run_id", runs)
             if row.other_id in run_rows
         ]
     return Graph(
@@ -220,11 +220,12 @@ def _counts(
 
 def by_id(connection: Connection, table: Table, ids: Iterable[str]) -> dict[str, Row]:
     """Return rows of a table by id."""
-    rows = _in_chunks(connection, table, "id", sorted(ids))
+    rows = rows_in(connection, table, "id", sorted(ids))
     return {row.id: dict(row._mapping) for row in rows}
 
 
-def _in_chunks(connection: Connection, table: Table, name: str, values: Sequence[str]) -> list[Any]:
+def rows_in(connection: Connection, table: Table, name: str, values: Sequence[str]) -> list[Any]:
+    """Return the rows that have one of many values in a column."""
     return [
         row
         for chunk in _chunks(values)
