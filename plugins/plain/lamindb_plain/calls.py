@@ -21,13 +21,13 @@ from typing import Any, ParamSpec
 
 from lamindb import config
 from lamindb.config import settings
-from lamindb.hooks import describe_error
 from lamindb.errors import LaminError
 from lamindb.hooks import (
     FileStat,
     InferredTransform,
     RunFinished,
     RunStarted,
+    describe_error,
     describe_params,
     emit,
     environment,
