@@ -28,6 +28,8 @@ logger = logging.getLogger("lamindb")
 CHILD = Path(__file__).parent / "child"
 # folders that people call one file
 _AS_ONE = re.compile(r"(.*?\.(?:zarr|n5|lance))(?:/.*)?\Z")
+# the times of files are those of the kernel's last tick, up to so long ago
+TICK_NS = 10_000_000
 _WILD = re.compile(r"[*?\[]")
 
 
@@ -212,7 +214,7 @@ def _tell(observation: Observation, reads: dict[str, Read], written: dict[str, W
         if uri in told:
             continue
         told.add(uri)
-        changed_ns = final.stat.ctime_ns if final.stat is not None else now
+        changed_ns = final.stat.ctime_ns + TICK_NS if final.stat is not None else now
         emit(
             FileWritten(
                 run=observation.run,
