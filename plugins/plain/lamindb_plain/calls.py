@@ -169,7 +169,9 @@ class Call:
             return
         try:
             if self._watch is not None:
-                telling.finish(self._watch, self._outputs(), self._inputs())
+                # as in every engine, what a call had written when it failed is nobody's output
+                is_done = status == "completed"
+                telling.finish(self._watch, self._outputs(), self._inputs(), has_outputs=is_done)
         finally:
             current.leave(self._inside)
             if self._exported:
