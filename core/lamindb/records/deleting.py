@@ -18,7 +18,7 @@ from lamindb.instance import Instance
 from lamindb.journal import Operation, Step, operation
 from lamindb.records.base import Record, table_of
 from lamindb.records.file import File
-from lamindb.records.neighbours import Neighbours, covering
+from lamindb.records.neighbours import Moved, Neighbours, covering
 from lamindb.records.run import Run
 from lamindb.records.storage import Storage
 from lamindb.records.transform import Transform
@@ -86,13 +86,14 @@ def _delete_all(
 ) -> None:
     promoted: list[str] = []
     neighbours, doomed = Neighbours(here), {file.id for file in files}
+    moved: list[Moved] = []
     with operation(
         here.database,
         lambda storage_id: here.location(storage_id).store,
         "delete",
         [(file.storage_id, file.key or file._object_key()) for file in files],
         lambda work, connection: _plan(
-            work, connection, here, records, with_data, force, promoted, neighbours
+            work, connection, here, records, with_data, force, promoted, neighbours, moved
         ),
     ) as work:
         _refuse_changed(here, work.steps)
@@ -109,8 +110,7 @@ def _delete_all(
             work.end(connection, trash)
             # a run may have read one meanwhile, or an engine's plugin registered one in place
             _refuse_needed(connection, records, force)
-            for step in work.steps:
-                _refuse_shared(connection, neighbours, step, doomed)
+            _refuse_shared(connection, neighbours, moved, doomed)
             for each in records:
                 _delete_row(connection, each)
             connection.execute(
@@ -175,8 +175,10 @@ def _plan(
     force: bool,
     promoted: list[str],
     neighbours: Neighbours,
+    moved: list[Moved],
 ) -> list[Step]:
     promoted.clear()
+    moved.clear()
     for record in records:
         if not _exists(connection, record):
             raise RecordError(f"{record!r} is not in the database: nothing was deleted")
@@ -225,24 +227,22 @@ def _plan(
                     back_hash=back_hash,
                 )
             )
-            _refuse_shared(connection, neighbours, steps[-1], doomed)
         if is_there:
             removed.add(place)
+            moved.append(neighbours.moved(file.storage_id, key, file.hash_type))
+    _refuse_shared(connection, neighbours, moved, doomed)
     return steps
 
 
 def _refuse_shared(
-    connection: Connection, neighbours: Neighbours, step: Step, doomed: Collection[str]
+    connection: Connection, neighbours: Neighbours, moved: Sequence[Moved], doomed: Collection[str]
 ) -> None:
-    """Refuse to remove an object whose bytes are another record's too."""
-    if step.aside is None:
-        return
-    other = neighbours.find(connection, step.storage_id, step.final, doomed)
-    if other is not None:
+    """Refuse to remove objects whose bytes are another record's too."""
+    found = neighbours.find(connection, moved, doomed)
+    if found is not None:
         raise DeleteError(
-            f"the object of another record, {other}, shares its bytes with "
-            f"{neighbours.place(step.storage_id, step.final)}: delete both records in one call, or "
-            "one of them with delete_data=False"
+            f"the object of another record, {found[1]}, shares its bytes with {found[0]}: delete "
+            "both records in one call, or one of them with delete_data=False"
         )
 
 

@@ -21,7 +21,7 @@ from lamindb.storage.store import Store
 
 _COLUMNS = tuple(
     file_table.c[name]
-    for name in ("id", "hash", "suffix", "key", "name", "storage_id", "is_latest")
+    for name in ("id", "hash", "hash_type", "suffix", "key", "name", "storage_id", "is_latest")
 )
 
 
@@ -257,17 +257,20 @@ def plan(work: Operation, connection: Connection, job: Job) -> Step | None:
 
 
 def refuse_shared(connection: Connection, neighbours: Neighbours, jobs: Sequence[Job]) -> None:
-    """Refuse to move an object aside whose bytes are another record's too."""
-    for job in jobs:
-        if job.step is None or job.step.aside is None or job.latest is None:
-            continue
-        other = neighbours.find(connection, job.file.storage_id, job.final, without=[job.latest.id])
-        if other is not None:
-            raise KeyConflictError(
-                f"{job.store.uri(job.final)} cannot get new content: the object of another record, "
-                f"{other}, would move with the old one; delete that record first with "
-                "delete_data=False, or choose another key"
-            )
+    """Refuse to move objects aside whose bytes are another record's too."""
+    rows = [job.latest for job in jobs if job.step is not None and job.step.aside is not None]
+    moved = [
+        neighbours.moved(row.storage_id, row.key or _keyless_key(row), row.hash_type)
+        for row in rows
+        if row is not None
+    ]
+    found = neighbours.find(connection, moved, {row.id for row in rows if row is not None})
+    if found is not None:
+        raise KeyConflictError(
+            f"{found[0]} cannot get new content: the object of another record, {found[1]}, would "
+            "move with the old one; delete that record first with delete_data=False, or choose "
+            "another key"
+        )
 
 
 def find_latest(connection: Connection, jobs: Sequence[Job]) -> None:
