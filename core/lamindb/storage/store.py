@@ -294,10 +294,16 @@ class Store:
                 break  # not empty, or someone else's
 
     def keys(self) -> Iterator[str]:
-        """List the keys of all objects outside the instance's own folder."""
+        """List the keys of all objects: not an instance's own files, nor those of nested storages.
+
+        A storage nested in one behind a URL has no marker, and is not told apart.
+        """
         if self.is_local:
             for folder, names, files in os.walk(self.root):
-                if Path(folder) == Path(self.root) and FOLDER in names:
+                if Path(folder) != Path(self.root) and (Path(folder) / MARKER).exists():
+                    names.clear()
+                    continue
+                if FOLDER in names:
                     names.remove(FOLDER)
                 for name in files:
                     yield (Path(folder) / name).relative_to(self.root).as_posix()
@@ -306,7 +312,7 @@ class Store:
         prefix = path.rstrip("/") + "/"
         for name in fs.find(path):
             key = str(name).removeprefix(prefix)
-            if not key.startswith(f"{FOLDER}/"):
+            if FOLDER not in key.split("/"):
                 yield key
 
     @contextmanager
