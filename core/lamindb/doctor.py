@@ -161,7 +161,7 @@ def _object(location: Location, row: Any, hashes: bool) -> Iterator[Finding]:
     store = location.store
     key = object_key(row.id, row.key, row.suffix, is_latest=row.is_latest)
     try:
-        source = store.source(key)
+        source = store.source(key, row.hash_type)
         if hashes:
             changed = row.hash is not None and digest(source).hash != row.hash
         else:

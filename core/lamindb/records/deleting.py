@@ -101,10 +101,10 @@ def _delete_all(
             store = here.location(step.storage_id).store
             if step.aside is not None:
                 work.confirm()
-                store.move(step.final, step.aside)
+                store.move(step.final, step.aside, step.aside_type)
             if step.back is not None:
                 work.confirm()
-                store.move(step.back, step.final)
+                store.move(step.back, step.final, step.back_type)
         with here.database.begin() as connection:
             trash = [(step.storage_id, step.aside) for step in work.steps if step.aside is not None]
             work.end(connection, trash)
@@ -153,7 +153,7 @@ def _refuse_changed(here: Instance, steps: Sequence[Step]) -> None:
         if step.aside is None or step.aside_hash is None:
             return
         store = here.location(step.storage_id).store
-        source = store.source(step.final)
+        source = store.source(step.final, step.aside_type)
         if not holds(source, step.aside_hash, anew=True):
             raise DeleteError(
                 f"{store.uri(step.final)} holds other {'files' if source.is_directory else 'bytes'}"
@@ -191,7 +191,9 @@ def _plan(
     files.sort(key=lambda file: len(neighbours.place(file.storage_id, file.key or "")))
     for number, file in enumerate(files):
         row = connection.execute(
-            select(schema.file.c.is_latest, schema.file.c.hash).where(schema.file.c.id == file.id)
+            select(schema.file.c.is_latest, schema.file.c.hash, schema.file.c.hash_type).where(
+                schema.file.c.id == file.id
+            )
         ).one()
         key = object_key(file.id, file.key, file.suffix, is_latest=row.is_latest)
         store = here.location(file.storage_id).store
@@ -208,13 +210,15 @@ def _plan(
                 f"{file.key!r} has older versions, and the folder that it lies in is to be deleted "
                 "too: delete the older versions first"
             )
-        is_there = with_data and store.exists(key) and not goes_along
-        back, back_hash = None, None
+        is_there = with_data and store.exists(key, row.hash_type) and not goes_along
+        back = None
         for before in earlier:
             kept = version_key(before.id, before.suffix)
-            if store.exists(kept):  # one that was overwritten in place has no object
+            if store.exists(
+                kept, before.hash_type
+            ):  # one that was overwritten in place has no object
                 promoted.append(before.id)
-                back, back_hash = kept, before.hash
+                back = kept
                 break
         if is_there or back is not None:
             steps.append(
@@ -224,7 +228,9 @@ def _plan(
                     aside=work.incoming(number, "trash") if is_there else None,
                     aside_hash=row.hash if is_there else None,
                     back=back,
-                    back_hash=back_hash,
+                    back_hash=before.hash if back is not None else None,
+                    aside_type=row.hash_type if is_there else None,
+                    back_type=before.hash_type if back is not None else None,
                 )
             )
         if is_there:
@@ -263,7 +269,7 @@ def _versions_before(connection: Connection, file: File, doomed: set[str]) -> Se
         return []
     table = schema.file
     return connection.execute(
-        select(table.c.id, table.c.suffix, table.c.hash)
+        select(table.c.id, table.c.suffix, table.c.hash, table.c.hash_type)
         .where(
             table.c.storage_id == file.storage_id,
             table.c.key == file.key,

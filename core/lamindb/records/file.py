@@ -360,8 +360,8 @@ class File(Record):
         store = self._location().store
         try:
             if not store.is_local:
-                return fetch(lambda: store.source(key), self._hash, self.suffix)
-            source = store.source(key)
+                return fetch(lambda: store.source(key, self.hash_type), self._hash, self.suffix)
+            source = store.source(key, self.hash_type)
             found = digest_once(source) if isinstance(source, LocalSource) else digest(source)
         except DataMissingError as error:
             raise ObjectMissingError(self._why_missing(store.uri(key))) from error
