@@ -132,6 +132,7 @@ def _jobs(here: Instance, records: Sequence[Record]) -> list[Job]:
     jobs: dict[int, Job] = {}
     for record in records:
         if isinstance(record, File) and record._pending is not None and id(record) not in jobs:
+            record.refuse_moved()
             store = here.location(record.storage_id).store
             jobs[id(record)] = Job(len(jobs), record, record._pending, store)
     return list(jobs.values())

@@ -52,6 +52,8 @@ def delete(
     records = _in_order(given)
     here = instance.current()
     files = [each for each in records if isinstance(each, File)]
+    for file in files:
+        file.refuse_moved()
     with_data = bool(files) and _with_data(files, delete_data)
     _refuse_unmanaged(here, files if with_data else [])
     try:
