@@ -339,7 +339,7 @@ def test_a_link_to_a_directory_has_the_hash_of_the_directory(tmp_path: Path) -> 
 
 @pytest.fixture
 def reads(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
-    """The paths that were really read, with files counted as left alone from the start."""
+    """The paths that were really read, with files counted as large and left alone."""
     read: list[Path] = []
 
     def counting(source: Any, *arguments: Any, **options: Any) -> Any:
@@ -348,6 +348,7 @@ def reads(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
 
     monkeypatch.setattr(cache, "digest", counting)
     monkeypatch.setattr(cache, "_SETTLED_S", -1.0)
+    monkeypatch.setattr(cache, "_SMALLEST", 0)
     return read
 
 

@@ -40,6 +40,7 @@ class Settings:
     Attributes:
         record_inputs: whether reading a File inside a tracked run makes it that run's input;
             ``LAMINDB_RECORD_INPUTS=0`` turns it off.
+        observe: whether a tracked script's reads and writes are looked at; ``LAMINDB_OBSERVE=0``.
         strict: whether a failing plugin raises instead of being logged; ``LAMINDB_STRICT=1``.
         tracebacks: whether ``lamin`` shows where an unexpected error was; ``LAMINDB_TRACEBACK=1``.
         blocked_plugins: entry-point names that are not loaded; ``LAMINDB_BLOCK=a,b``.
@@ -52,6 +53,7 @@ class Settings:
     record_inputs: bool = field(
         default_factory=lambda: _environment_flag("LAMINDB_RECORD_INPUTS", True)
     )
+    observe: bool = field(default_factory=lambda: _environment_flag("LAMINDB_OBSERVE", True))
     strict: bool = field(default_factory=lambda: _environment_flag("LAMINDB_STRICT", False))
     tracebacks: bool = field(default_factory=lambda: _environment_flag("LAMINDB_TRACEBACK", False))
     blocked_plugins: frozenset[str] = field(
@@ -94,6 +96,18 @@ class InstanceConfig:
         if self.path is None or self.path.parent.name != FOLDER:
             return None
         return self.path.parent.parent
+
+    @property
+    def project_folder(self) -> Path | None:
+        """The folder that this instance belongs to: the one that leads to it, or holds its storage.
+
+        The storage's own folder leads to it too, but is its storage.
+        """
+        folder = self.folder
+        if is_remote(self.storage):
+            return folder
+        storage = Path(self.storage)
+        return storage.parent if folder is None or folder == storage else folder
 
     @property
     def is_sqlite(self) -> bool:
@@ -158,6 +172,29 @@ def export_run_id(run_id: str | None) -> None:
         os.environ.pop("LAMINDB_RUN", None)
     else:
         os.environ["LAMINDB_RUN"] = run_id
+
+
+def observed_by() -> str | None:
+    """Where this process tells of its files, if the run that started it asked for that."""
+    return os.environ.get("LAMINDB_OBSERVED_BY") or None
+
+
+def export_observer(prefix: str | None, code: Path) -> None:
+    """Have Python processes started from now on observe themselves; None no longer.
+
+    Args: prefix: of the files that they write; code: folder of the ``sitecustomize`` that does it.
+    """
+    former = [each for each in os.environ.get("PYTHONPATH", "").split(os.pathsep) if each]
+    paths = [each for each in former if each != str(code)]
+    if prefix is None:
+        os.environ.pop("LAMINDB_OBSERVED_BY", None)
+    else:
+        os.environ["LAMINDB_OBSERVED_BY"] = prefix
+        paths.insert(0, str(code))
+    if paths:
+        os.environ["PYTHONPATH"] = os.pathsep.join(paths)
+    elif former:
+        del os.environ["PYTHONPATH"]
 
 
 def given_notebook() -> str | None:

@@ -66,15 +66,8 @@ class Instance:
 
     @property
     def project_folder(self) -> Path | None:
-        """The folder that this instance belongs to: the one that leads to it, or holds its storage.
-
-        The storage's own folder leads to it too, but is its storage.
-        """
-        folder = self.config.folder
-        if config.is_remote(self.config.storage):
-            return folder
-        storage = Path(self.config.storage)
-        return storage.parent if folder is None or folder == storage else folder
+        """See :attr:`lamindb.config.InstanceConfig.project_folder`."""
+        return self.config.project_folder
 
     @property
     def default_location(self) -> Location:
@@ -223,11 +216,13 @@ def use(configuration: InstanceConfig | None) -> None:
 def reset() -> None:
     """Forget the open instance and the choice made in this process."""
     global _current
-    if manager.are_loaded():
-        manager.notify("ln_instance_closing")
     with _lock:
         for forget in _on_reset:
             forget()
+    # without the lock: a thread of the recorder may be opening the instance
+    if manager.are_loaded():
+        manager.notify("ln_instance_closing")
+    with _lock:
         if _current is not None:
             _current.database.dispose()
         _current = None

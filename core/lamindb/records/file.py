@@ -312,6 +312,15 @@ class File(Record):
         self._record_input(is_run_input)
         return content
 
+    def view_lineage(self, depth: int | None = None) -> None:
+        """Show what this file comes from: a picture in a notebook, a tree elsewhere.
+
+        Args: depth: runs to walk; None is as many as there is room for.
+        """
+        from lamindb.graph import lineage
+
+        lineage(self).show(depth)
+
     def replace(self, data: Any, *, format: str | None = None) -> None:
         """Give this record new content, which takes the old one's place at the next ``ln.add``.
 

@@ -27,6 +27,8 @@ from lamindb.storage.store import Advance, Store
 # only for a file that had been left alone for this long when it was read. 2 s is the tick of FAT;
 # others are finer.
 _SETTLED_S = 2.0
+# reading a smaller file takes no longer than asking for its hash
+_SMALLEST = 128 * 1024
 _INCOMING = "incoming"
 # a smaller file is read in less time than its hash is looked up
 _SMALL_BYTES = 1 << 20
@@ -44,15 +46,15 @@ def digest_once(source: LocalSource, advance: Advance | None = None) -> Digest:
     if source.is_directory:
         return digest(source, advance=advance)
     entry = source.entries()[0]
-    started = time.time()
+    if entry.size < _SMALLEST or not _is_settled(entry, time.time()):
+        return digest(source, advance=advance)
     known = recall(entry.fingerprint)
     if known is not None:
         return known
-    if _is_settled(entry, started):
-        _sync(source.path)
-        entry = source.entries()[0]
+    _sync(source.path)
+    entry = source.entries()[0]
     found = digest(source, advance=advance)
-    if _is_settled(entry, started) and source.entries()[0].fingerprint == entry.fingerprint:
+    if source.entries()[0].fingerprint == entry.fingerprint:
         _remember(entry, found)
     return found
 

@@ -104,9 +104,10 @@ def stored_digest(source: Source) -> Digest | None:
     return manifest_digest(lines)
 
 
-def source_at(location: str | os.PathLike[str]) -> Source:
+def source_at(location: str | os.PathLike[str], *, any_name: bool = False) -> Source:
     """Return the source at a local path or a URL, without reading its content.
 
+    Args: any_name: take a path that is no valid Unicode, too.
     Raises: CredentialsError: a URL carries secrets; KeyInvalidError: the path is no valid Unicode;
         and what :meth:`Source.entries` raises for a single file.
     """
@@ -119,13 +120,13 @@ def source_at(location: str | os.PathLike[str]) -> Source:
     if is_remote(text):
         refuse_credentials(text)
         return RemoteSource(text)
-    return LocalSource(text)
+    return LocalSource(text, any_name=any_name)
 
 
 class LocalSource:
     """A local file or directory."""
 
-    def __init__(self, path: str | Path) -> None:
+    def __init__(self, path: str | Path, *, any_name: bool = False) -> None:
         if "\0" in str(path):
             raise KeyInvalidError(
                 f"the path {str(path)!r} has a NUL character: give another", str(path)
@@ -135,7 +136,7 @@ class LocalSource:
         self.uri = str(self.path)
         self.name = self.path.name
         try:
-            self.uri.encode()
+            self.uri.encode(errors="surrogateescape" if any_name else "strict")
         except UnicodeEncodeError:
             raise KeyInvalidError(
                 f"the path {self.uri!r} is not valid Unicode, which no database can keep: "
