@@ -25,7 +25,8 @@ import pytest
 import lamindb as ln
 from lamindb import config, instance, liveness, recorder
 from lamindb.errors import LaminError, PluginError, RecordError, TransformUnknownError
-from lamindb.hooks import InferredTransform, hookimpl, plugins
+from lamindb.hooks import InferredTransform, RunStarted, emit, hookimpl, plugins
+from lamindb.records import active
 
 TRACK = "import lamindb as ln; ln.track()"
 
@@ -1083,7 +1084,7 @@ def test_a_script_that_a_git_hook_runs_is_keyed_by_its_own_repository(
     ],
 )
 def test_a_remote_has_one_name_however_it_is_reached_and_no_secret(remote: str) -> None:
-    from lamindb_plain.code import without_credentials
+    from lamindb.hooks.code import without_credentials
 
     assert without_credentials(remote) == "example.org/lab/study"
 
@@ -1242,8 +1243,20 @@ def test_an_engines_run_inside_a_tracked_script_is_the_inner_one(
     register(ln_current_run=lambda: engine.id)
 
     assert ln.context.run == engine
+    assert active.tracked_outside() == script
     assert ln.track(pipeline("step")).parent == engine
+    assert active.tracked_outside() == script
     assert ln.select(ln.Run, id=script.id).one().status == "started"
+
+
+def test_an_engines_run_is_known_with_its_transform_as_soon_as_it_was_told(
+    project: Path, register: Any
+) -> None:
+    fit = InferredTransform("fit", "flows.py:fit", "pipeline")
+    emit(RunStarted(run="r1", engine="test", transform=fit))
+    register(ln_current_run=lambda: "r1")
+    assert ln.context.transform is not None
+    assert ln.context.transform.name == "fit"
 
 
 def test_without_an_instance_track_names_the_command_to_run() -> None:

@@ -18,6 +18,7 @@ from lamindb._version import __version__
 if TYPE_CHECKING:
     from lamindb import dev, errors, hooks, setup
     from lamindb.config import settings
+    from lamindb.graph import Lineage, lineage
     from lamindb.query import Query, Session, select, view
     from lamindb.records import File, Run, Storage, Transform, User
     from lamindb.records.active import context
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "File": "lamindb.records",
+    "Lineage": "lamindb.graph",
     "Query": "lamindb.query",
     "Run": "lamindb.records",
     "Session": "lamindb.query",
@@ -37,6 +39,7 @@ _HOMES = {
     "context": "lamindb.records.active",
     "delete": "lamindb.records.deleting",
     "finish": "lamindb.tracking",
+    "lineage": "lamindb.graph",
     "select": "lamindb.query",
     "settings": "lamindb.config",
     "track": "lamindb.tracking",
@@ -47,6 +50,7 @@ _MODULES = ("dev", "errors", "hooks", "setup")
 
 __all__ = [
     "File",
+    "Lineage",
     "Query",
     "Run",
     "Session",
@@ -61,6 +65,7 @@ __all__ = [
     "errors",
     "finish",
     "hooks",
+    "lineage",
     "select",
     "settings",
     "setup",

@@ -138,7 +138,7 @@ def state_dir() -> Path:
 def spool_dir() -> Path | None:
     """Where events wait for the database; ``LAMINDB_SPOOL_DIR``, else each instance has its own."""
     given = os.environ.get("LAMINDB_SPOOL_DIR")
-    return Path(given).expanduser() if given else None
+    return expand_user(given) if given else None
 
 
 # the instance that this process has loaded, whatever the environment says
@@ -213,7 +213,7 @@ def given_notebook() -> str | None:
 def notebook_path() -> Path | None:
     """The notebook that this kernel runs, as far as the environment knows it."""
     for variable in ("LAMINDB_NOTEBOOK", "PAPERMILL_INPUT_PATH", "JPY_SESSION_NAME"):
-        path = Path(os.environ.get(variable, "")).expanduser()
+        path = expand_user(os.environ.get(variable, ""))
         if path.suffix == ".ipynb" and path.is_file():
             return path.resolve()
     return None
@@ -285,7 +285,7 @@ def config_named(reference: str) -> InstanceConfig:
     if is_remote(reference):
         refuse_credentials(reference)
     else:
-        local = Path(reference).expanduser() / FOLDER / FILE
+        local = _absolute(expand_user(reference)) / FOLDER / FILE
         if local.is_file():
             return read_config(local)
     known = known_configs()
@@ -386,7 +386,7 @@ def normalise_root(storage: str | os.PathLike[str]) -> str:
             raise SetupError(
                 f"{storage!r} is no storage root: give a folder or a URL like s3://bucket"
             )
-        return str(expand_user(text).resolve())
+        return str(_absolute(expand_user(text)).resolve())
     refuse_credentials(text)
     scheme, _, rest = text.partition("://")
     if not rest.strip("/") or scheme.lower() in ("http", "https"):
@@ -398,9 +398,25 @@ def normalise_root(storage: str | os.PathLike[str]) -> str:
 
 
 def expand_user(path: str | os.PathLike[str]) -> Path:
-    """Return a path with a leading ``~`` replaced; one behind ``./`` is a folder of that name."""
+    """Return a path with a leading ``~`` replaced.
+
+    One behind ``./`` is a folder of that name, and so is that of a user whom nobody knows.
+    """
     text = os.fspath(path)
-    return Path(text).expanduser() if text.startswith("~") else Path(text)
+    try:
+        return Path(text).expanduser() if text.startswith("~") else Path(text)
+    except RuntimeError:
+        return Path(text)
+
+
+def _absolute(path: Path) -> Path:
+    try:
+        return path.absolute()
+    except FileNotFoundError:
+        raise SetupError(
+            f"the working directory was removed, so that {str(path)!r} leads nowhere: change to "
+            "one that is there"
+        ) from None
 
 
 def _as_text(location: object) -> str:
@@ -446,10 +462,10 @@ def read_config(path: Path) -> InstanceConfig:
     """
     try:
         values = _read_values(path)
-        base = path.parent.parent
+        base = _absolute(path.parent.parent)
         storage = values["storage"]
         if not is_remote(storage):
-            storage = str(base / Path(storage).expanduser())
+            storage = str(base / expand_user(storage))
         storage = normalise_root(storage)
         db, password = _checked_db(values["db"], base)
     # ValueError: no TOML, not UTF-8, a NUL in a path, or a URL that carries credentials
@@ -576,12 +592,13 @@ def _absolute_sqlite(rest: str, base: Path) -> str:
             f"'sqlite://{rest}' names no database file, and an instance outlives its process: "
             "give sqlite:///path/to/file.sqlite"
         )
-    return f"sqlite:///{(base / Path(location).expanduser()).resolve()}"
+    return f"sqlite:///{_absolute(base / expand_user(location)).resolve()}"
 
 
 def _relative(path: Path, base: Path) -> str:
     try:
-        return path.relative_to(base.resolve()).as_posix() or "."
+        relative = path.relative_to(base.resolve()).as_posix()
+        return f"./{relative}" if relative.startswith("~") else relative
     except ValueError:
         return str(path)
 
@@ -625,7 +642,7 @@ def _login() -> str:
 
 def _user_dir(variable: str, default: Any) -> Path:
     value = os.environ.get(variable)
-    return Path(value).expanduser() if value else Path(default("lamindb", appauthor=False))
+    return expand_user(value) if value else Path(default("lamindb", appauthor=False))
 
 
 def _environment_flag(variable: str, default: bool) -> bool:

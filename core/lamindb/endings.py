@@ -16,7 +16,7 @@ from opcode import opname
 from types import FrameType, ModuleType
 from typing import Any, Literal, NoReturn
 
-_LONGEST_ERROR = 2000
+from lamindb.hooks import describe_error
 
 # the main thread's first frame, or in a child of multiprocessing the one that catches everything
 _outermost: FrameType | None = None
@@ -100,23 +100,11 @@ def _meaning(
     if isinstance(error, KeyboardInterrupt):
         return "cancelled", "KeyboardInterrupt"
     if error is not None and not isinstance(error, SystemExit):
-        return "failed", describe(error)
+        return "failed", describe_error(error)
     code = error.code if error is not None else None
     if code is None or code == 0:
         return "completed", None
     return "failed", f"exit code {int(code)}" if isinstance(code, int) else f"exit code 1: {code}"
-
-
-def describe(error: BaseException) -> str:
-    """Return an exception as one line: its type and message."""
-    try:
-        text = " ".join(str(error).split())
-    except Exception:  # an exception's own code may raise anything
-        text = "<its message cannot be shown>"
-    line = f"{type(error).__name__}: {text}" if text else type(error).__name__
-    # no database keeps these
-    line = line.replace("\0", r"\x00").encode(errors="backslashreplace").decode()
-    return line if len(line) <= _LONGEST_ERROR else f"{line[: _LONGEST_ERROR - 1]}…"
 
 
 # --- what is given to sys.exit ------------------------------------------------------------------

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 from typing import Any
 
+import psutil
 from sqlalchemy import and_, or_, select, update
 
 from lamindb import lastwords
@@ -50,14 +51,18 @@ def dead_runs(database: Database) -> list[str]:
 
 
 def _is_dead(row: Any, here: str, silent: dt.datetime) -> bool:
-    if row.host == here and row.pid is not None and row.process_started_at is not None:
-        table = ((row.details or {}).get("lamindb") or {}).get("process")
-        own = process_table()
-        if table in (None, own):
+    is_silent = row.heartbeat_at is None or row.heartbeat_at < silent
+    if row.host != here or row.pid is None:
+        return bool(row.host != here or is_silent)
+    table = ((row.details or {}).get("lamindb") or {}).get("process")
+    own = process_table()
+    if table in (None, own):
+        if row.process_started_at is not None:
             return not is_running(row.pid, row.process_started_at.timestamp())
-        if table.partition(" ")[2] == own.partition(" ")[2]:
-            return True  # the machine was started anew since
-    return row.host != here or row.heartbeat_at is None or row.heartbeat_at < silent
+        return is_silent or not psutil.pid_exists(row.pid)  # another may have its number by now
+    if table.partition(" ")[2] == own.partition(" ")[2]:
+        return True  # the machine was started anew since
+    return bool(is_silent)
 
 
 def beat(database: Database, run_ids: list[str]) -> None:

@@ -29,6 +29,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "runs": ("records:runs", "List runs, the newest first."),
     "transforms": ("records:transforms", "List what has been run."),
     "show": ("show:show", "Show a file, run or transform, and where it comes from."),
+    "lineage": ("lineage:lineage", "Show what a file or run comes from, or what came of it."),
     "doctor": ("maintenance:doctor", "Compare the records with what is there."),
     "db": ("maintenance:db", "Look after the database."),
 }

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import select
 
 from lamindb import config, instance
+from lamindb.db.schema import now
 from lamindb.hooks import manager
 from lamindb.mainflow import current_task, is_main_flow
 from lamindb.records.run import Run
@@ -90,33 +91,42 @@ def tracked_in_place() -> Run | None:
     return next((entry.run for entry in _entries() if entry.place == place), None)
 
 
+def tracked_outside() -> Run | None:
+    """The run that ``track`` began outside of any engine's run: inside it an engine was started."""
+    return next((entry.run for entry in _begun() if entry.engine_run_id is None), None)
+
+
 def _entries() -> list[_Tracked]:
     """What was begun inside the same engine's run, or outside of any: the innermost first."""
+    entries = _begun()
+    inside = _engine_run_id() if entries else None
+    return [entry for entry in entries if entry.engine_run_id == inside]
+
+
+def _begun() -> list[_Tracked]:
     entries = [_in_context.get(), _in_process]
     if _in_process is not None and _in_process.place == _place():
         # the cells of a notebook share the place, but not all of them the context
         entries.reverse()
-    inside = _engine_run_id() if any(entries) else None
-    return [
-        entry
-        for entry in entries
-        if entry is not None and entry.generation == _generation and entry.engine_run_id == inside
-    ]
+    return [entry for entry in entries if entry is not None and entry.generation == _generation]
 
 
 def engine_run() -> Run | None:
     """The engine's run inside which this code executes.
 
-    Its start may still wait in a spool, of this process or another's: then a stub stands for it.
+    Its start may still wait in the spool of another process: then a stub stands for it.
     """
     run_id = _engine_run_id()
     if run_id is None:
         return None
     found = _read(run_id)
+    if found is None or found.transform_id is None:
+        manager.notify("ln_records_read")  # it may wait in this process's
+        found = _read(run_id)
     if found is None:
         here = instance.current()
         with here.database.begin() as connection:
-            add_stubs(connection, here, [run_id])
+            add_stubs(connection, here, [(run_id, now())])
         found = _read(run_id)
     return found
 

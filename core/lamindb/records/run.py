@@ -165,6 +165,12 @@ class Run(Record):
             select(Run).where(Run.parent_id == self.id).order_by(Run.started_at, Run.id)
         )
 
+    def view_lineage(self, depth: int | None = None) -> None:
+        """Show what this run and those that it started come from; see ``File.view_lineage``."""
+        from lamindb.graph import lineage
+
+        lineage(self).show(depth)
+
     def _files(self, role: str) -> list[File]:
         from lamindb.records.file import File
 

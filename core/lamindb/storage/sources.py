@@ -29,12 +29,16 @@ Fingerprint = tuple[object, ...]
 
 @dataclass(frozen=True)
 class Entry:
-    """One file of a source: ``path`` relative and POSIX, ``""`` when the source is one file."""
+    """One file of a source: ``path`` relative and POSIX, ``""`` when the source is one file.
+
+    Attributes: md5: 16 bytes, where its store has them and says so.
+    """
 
     path: str
     size: int
     fingerprint: Fingerprint
     open: Callable[[], BinaryIO]
+    md5: bytes | None = None
 
 
 class Source(Protocol):
@@ -85,9 +89,25 @@ def digest(
     return manifest_digest(lines)
 
 
-def source_at(location: str | os.PathLike[str]) -> Source:
+def stored_digest(source: Source) -> Digest | None:
+    """Return the hash by what the store says of its objects, unread; None where it says nothing.
+
+    An encrypted object's may differ from its content's, but none has another's by chance.
+    """
+    lines = []
+    for entry in source.entries():
+        if entry.md5 is None:
+            return None
+        if not source.is_directory:
+            return Digest(encode(entry.md5), entry.size, FILE_HASH)
+        lines.append(ManifestLine(entry.path, entry.size, entry.md5.hex()))
+    return manifest_digest(lines)
+
+
+def source_at(location: str | os.PathLike[str], *, any_name: bool = False) -> Source:
     """Return the source at a local path or a URL, without reading its content.
 
+    Args: any_name: take a path that is no valid Unicode, too.
     Raises: CredentialsError: a URL carries secrets; KeyInvalidError: the path is no valid Unicode;
         and what :meth:`Source.entries` raises for a single file.
     """
@@ -100,13 +120,13 @@ def source_at(location: str | os.PathLike[str]) -> Source:
     if is_remote(text):
         refuse_credentials(text)
         return RemoteSource(text)
-    return LocalSource(text)
+    return LocalSource(text, any_name=any_name)
 
 
 class LocalSource:
     """A local file or directory."""
 
-    def __init__(self, path: str | Path) -> None:
+    def __init__(self, path: str | Path, *, any_name: bool = False) -> None:
         if "\0" in str(path):
             raise KeyInvalidError(
                 f"the path {str(path)!r} has a NUL character: give another", str(path)
@@ -116,7 +136,7 @@ class LocalSource:
         self.uri = str(self.path)
         self.name = self.path.name
         try:
-            self.uri.encode()
+            self.uri.encode(errors="surrogateescape" if any_name else "strict")
         except UnicodeEncodeError:
             raise KeyInvalidError(
                 f"the path {self.uri!r} is not valid Unicode, which no database can keep: "
@@ -238,12 +258,24 @@ def _kind(mode: int) -> str:
 
 
 class RemoteSource:
-    """A file or a folder behind an fsspec URL."""
+    """A file or a folder behind an fsspec URL.
 
-    def __init__(self, url: str) -> None:
+    Where an object store has both under one name, it is the file, unless the folder is asked for.
+    """
+
+    def __init__(self, url: str, is_directory: bool | None = None) -> None:
         self.uri = url.rstrip("/")
         self.name = self.uri.rsplit("/", 1)[-1]
-        self.is_directory = _info(self.uri)["type"] == "directory"
+        if is_directory:
+            fs, path = filesystem(self.uri)
+            fs.invalidate_cache()
+            if not files_below(fs, path, is_directory=True):
+                raise _missing(self.uri)
+            self.is_directory = True
+        else:
+            self.is_directory = _info(self.uri)["type"] == "directory"
+            if self.is_directory and is_directory is False:
+                raise _missing(self.uri)
 
     def entries(self) -> list[Entry]:
         fs, path = filesystem(self.uri)
@@ -257,7 +289,7 @@ class RemoteSource:
                 _remote_entry(fs, name, name.removeprefix(prefix), info)
                 for name, info in found.items()
                 # object stores mark folders by empty objects whose key ends in a slash
-                if info["type"] == "file" and not name.endswith("/")
+                if info["type"] == "file" and name.startswith(prefix) and not name.endswith("/")
             ),
             key=lambda entry: entry.path.encode(),
         )
@@ -283,12 +315,18 @@ def filesystem(url: str) -> tuple[Any, str]:
     return fs, f"{str(base).rstrip('/')}{slash}{below}".rstrip("/")
 
 
-def files_below(fs: Any, path: str) -> list[str]:
+def files_below(fs: Any, path: str, is_directory: bool | None = None) -> list[str]:
     """Return the path itself if it is a file, else the files in that folder.
 
     fsspec takes ``*?[`` in names for wildcards when it works recursively, not for one file.
+
+    Args: is_directory: which of the two is meant, where an object store may have both.
     """
-    return [str(name) for name in fs.find(path)] if fs.isdir(path) else [path]
+    if is_directory is None:
+        is_directory = bool(fs.isdir(path))
+    if not is_directory:
+        return [path]
+    return [str(name) for name in fs.find(path) if str(name).startswith(f"{path.rstrip('/')}/")]
 
 
 def _info(url: str) -> dict[str, Any]:
@@ -317,9 +355,12 @@ def _remote_entry(fs: Any, path: str, relative: str, info: dict[str, Any]) -> En
         ),
         "",
     )
+    # of an object that was uploaded in one part
+    tag = re.fullmatch('"?([0-9a-f]{32})"?', str(info.get("ETag", "")))
     return Entry(
         relative,
         int(info["size"] or 0),  # a web server need not say
         (info["size"], stamp),
         lambda: cast(BinaryIO, fs.open(path, "rb")),
+        bytes.fromhex(tag[1]) if tag else None,
     )

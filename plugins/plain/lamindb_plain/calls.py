@@ -21,24 +21,25 @@ from typing import Any, ParamSpec
 
 from lamindb import config
 from lamindb.config import settings
-from lamindb.endings import describe
 from lamindb.errors import LaminError
 from lamindb.hooks import (
     FileStat,
     InferredTransform,
     RunFinished,
     RunStarted,
+    describe_error,
     describe_params,
     emit,
     environment,
     run_id,
+    source_hash,
 )
 from lamindb.hooks.events import RunStatus
 from lamindb.mainflow import is_main_flow
 from lamindb.processes import start_time, this_process
 from lamindb.rules import Rules
 from lamindb_plain import current, observing, telling
-from lamindb_plain.code import code_key, source_hash
+from lamindb_plain.code import code_key
 from lamindb_plain.current import Inside
 from lamindb_plain.looks import look
 from lamindb_plain.observing import regular
@@ -160,7 +161,7 @@ class Call:
         elif isinstance(error, SystemExit) and not error.code:
             self._finish("completed", None)
         else:
-            self._finish("failed", describe(error))
+            self._finish("failed", describe_error(error))
 
     @_harmless
     def _finish(self, status: RunStatus, error: str | None) -> None:
@@ -168,7 +169,9 @@ class Call:
             return
         try:
             if self._watch is not None:
-                telling.finish(self._watch, self._outputs(), self._inputs())
+                # as in every engine, what a call had written when it failed is nobody's output
+                is_done = status == "completed"
+                telling.finish(self._watch, self._outputs(), self._inputs(), has_outputs=is_done)
         finally:
             current.leave(self._inside)
             if self._exported:

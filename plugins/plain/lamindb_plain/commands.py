@@ -33,13 +33,15 @@ from lamindb.hooks import (
     mask_arguments,
     mask_text,
     run_id,
+    source_hash,
 )
+from lamindb.hooks.code import git_state
 from lamindb.hooks.events import RunStatus
 from lamindb.processes import start_time, this_process
 from lamindb.rules import Rules
 from lamindb_plain import accesses, current, telling
 from lamindb_plain.calls import ENGINE
-from lamindb_plain.code import code_key, git_state, source_hash
+from lamindb_plain.code import code_key
 
 logger = logging.getLogger("lamindb")
 

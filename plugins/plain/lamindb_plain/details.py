@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from lamindb.hooks import mask_arguments, mask_text
-from lamindb_plain.code import git_state
+from lamindb.hooks.code import git_state
 
 
 def of_process() -> dict[str, Any]:

@@ -6,8 +6,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from lamindb.hooks import Caller, InferredTransform
-from lamindb_plain.code import key_of, source_hash
+from lamindb.hooks import Caller, InferredTransform, source_hash
+from lamindb_plain.code import key_of
 
 
 def infer(caller: Caller) -> InferredTransform | None:

@@ -15,11 +15,11 @@ from lamindb import config
 from lamindb.config import is_remote
 from lamindb.errors import LaminError
 from lamindb.hooks import FileRead, FileStat, FileWritten, emit
+from lamindb.hooks.code import top_of
 from lamindb.hooks.events import How
 from lamindb.rules import Decision, Rules, compiled
 from lamindb_plain import claims, observing, readers
 from lamindb_plain.claims import Claims
-from lamindb_plain.code import top_of
 from lamindb_plain.looks import MOST_ENTRIES, Look, changed, look
 from lamindb_plain.observing import Observation, Read, regular
 
@@ -138,10 +138,17 @@ def begin(
     return watch
 
 
-def finish(watch: Watch, outputs: Iterable[str] = (), inputs: Iterable[str] = ()) -> None:
+def finish(
+    watch: Watch,
+    outputs: Iterable[str] = (),
+    inputs: Iterable[str] = (),
+    *,
+    has_outputs: bool = True,
+) -> None:
     """Tell of all files that a run has read and written.
 
-    Args: outputs: paths that the run gave back; inputs: paths that it was given, and left alone.
+    Args: outputs: paths that the run gave back; inputs: paths that it was given, and left alone;
+        has_outputs: whether what it has written counts: of a call that failed, it does not.
     """
     observation = watch.observation
     observing.end(observation)
@@ -163,7 +170,7 @@ def finish(watch: Watch, outputs: Iterable[str] = (), inputs: Iterable[str] = ()
     if observation.claims is not None:
         observation.claims.end(list(written))
         claims.forget_children(observation.run)
-    _tell(observation, reads, written)
+    _tell(observation, reads, written if has_outputs else {})
 
 
 def _written(watch: Watch, others: list[claims.Claimed]) -> Iterator[tuple[str, Written]]:
