@@ -10,6 +10,7 @@ import pytest
 
 import lamindb as ln
 from lamindb import instance
+from lamindb_plain import claims
 
 BEGIN = """
 import lamindb as ln
@@ -118,6 +119,23 @@ def test_children_that_end_by_os_exit_leave_what_they_did_and_exec_ends_the_run(
     run = ln.select(ln.Run).one()
     assert run.status == "completed"
     assert [file.key for file in run.outputs] == ["exec.txt", "forked.txt", "hard.txt", "soft.txt"]
+
+
+@pytest.mark.parametrize("end", ["os._exit(0)", "os.kill(os.getpid(), signal.SIGKILL)"])
+def test_the_files_of_a_run_that_died_are_recorded_as_far_as_they_were_seen(end: str) -> None:
+    run_script(
+        f"{BEGIN}\n"
+        "import os, signal, subprocess, sys\n"
+        "open('raw.csv', 'a').write('2'); open('gone.txt', 'w').close(); os.remove('gone.txt')\n"
+        "open('tmp', 'w').write('3'); os.rename('tmp', 'named.txt')\n"
+        "subprocess.run([sys.executable, '-c', \"open('child.txt', 'w').close()\"])\n"
+        f"{end}\n"
+    )
+    run = ln.select(ln.Run).one()
+    assert run.status == "aborted"
+    assert [(file.key, file.size) for file in run.inputs] == [("raw.csv", 2)]
+    assert [file.key for file in run.outputs] == ["child.txt", "named.txt", "out.txt", "raw.csv"]
+    assert list(claims.folder().glob("*")) == []
 
 
 def test_what_is_known_of_a_run_is_kept(project: Path) -> None:

@@ -124,7 +124,12 @@ class Call:
         if settings.observe:
             folder = os.getcwd()
             self._watch = telling.begin(
-                self.run, _rules(folder), folder, is_main=is_main, looks=self._is_flow
+                self.run,
+                _rules(folder),
+                folder,
+                is_main=is_main,
+                looks=self._is_flow,
+                is_call=True,
             )
 
     # --- a generator stops and goes on ------------------------------------------------------------

@@ -13,6 +13,8 @@ from lamindb_plain import notebooks, scripts
 if TYPE_CHECKING:
     import click
 
+    from lamindb.instance import Instance
+
 
 @hookimpl(trylast=True)
 def ln_transform(caller: Caller) -> InferredTransform | None:
@@ -85,6 +87,17 @@ def ln_tracking_finished(run: str) -> None:
         from lamindb_plain import telling
 
         telling.finish(watch)
+
+
+@hookimpl
+def ln_instance_opened(instance: Instance) -> None:
+    """Record the files of runs that died."""
+    from lamindb_plain import claims
+
+    if any(claims.folder().glob("*.run.*")):
+        from lamindb_plain.recovering import recover
+
+        recover(instance)
 
 
 @hookimpl(tryfirst=True)

@@ -100,10 +100,12 @@ def begin(
     is_main: bool,
     observe: bool = True,
     looks: bool = True,
+    is_call: bool = False,
 ) -> Watch:
     """Begin to observe a run in this context; takes note of what is declared as input.
 
-    Args: looks: whether to look at the project before and after, unless a run around does.
+    Args: looks: whether to look at the project before and after, unless a run around does;
+        is_call: whether it is the call of a function, which has no outputs if it does not return.
     """
     watch = Watch(
         Observation(run, rules),
@@ -124,15 +126,17 @@ def begin(
     if around is not None and around.pid == os.getpid():
         looks = False
     else:
+        if is_main:
+            watch.exports = True
+            config.export_observer(claims.child_prefix(run), CHILD)
         # what is claimed here, a run around it in another process does not take for its own
-        watch.observation.claims = Claims(run, rules.folders if looks else [])
+        watch.observation.claims = Claims(
+            run, rules.folders, rules.folders if looks else [], has_outputs=not is_call
+        )
     if looks:
         watch.before = look(rules.folders, rules.may_hold)
         if not watch.before.is_complete:
             logger.info("only the first %d entries of the project are looked at", MOST_ENTRIES)
-        if is_main:
-            watch.exports = True
-            config.export_observer(claims.child_prefix(run), CHILD)
     observing.begin(watch.observation, is_main=is_main)
     readers.watch()
     return watch
@@ -170,7 +174,8 @@ def finish(
     if observation.claims is not None:
         observation.claims.end(list(written))
         claims.forget_children(observation.run)
-    _tell(observation, reads, written if has_outputs else {})
+    for event in events(observation, reads, written if has_outputs else {}):
+        emit(event)
 
 
 def _written(watch: Watch, others: list[claims.Claimed]) -> Iterator[tuple[str, Written]]:
@@ -215,22 +220,23 @@ def _read(
             yield path, read
 
 
-def _tell(observation: Observation, reads: dict[str, Read], written: dict[str, Written]) -> None:
-    now, whole = time.time_ns(), set()
-    for path in written:
-        if (folder := _whole(path)) is not None:
-            whole.add(folder)
+def events(
+    observation: Observation, reads: dict[str, Read], written: dict[str, Written]
+) -> Iterator[FileRead | FileWritten]:
+    """Yield what is to be told of a run's files."""
+    now, run = time.time_ns(), observation.run
+    whole = {folder for path in written if (folder := _whole(path)) is not None}
     for path, read in reads.items():
         folder = _whole(path)
         if folder is None:
-            event = FileRead(
-                run=observation.run, uri=path, how=read.how, at=read.at, stat=read.stat,
-                size=read.stat.size, hash=read.hash,
+            size = read.stat.size
+            yield FileRead(
+                run=run, uri=path, how=read.how, at=read.at, stat=read.stat, size=size,
+                hash=read.hash,
             )  # fmt: skip
-            emit(event)
         elif folder not in whole:
             whole.add(folder)
-            emit(FileRead(run=observation.run, uri=folder, how=read.how, at=read.at))
+            yield FileRead(run=run, uri=folder, how=read.how, at=read.at)
     told = set()
     for path, final in written.items():
         uri = _whole(path) or path
@@ -238,14 +244,12 @@ def _tell(observation: Observation, reads: dict[str, Read], written: dict[str, W
             continue
         told.add(uri)
         changed_ns = final.stat.ctime_ns + TICK_NS if final.stat is not None else now
-        emit(
-            FileWritten(
-                run=observation.run,
-                uri=uri,
-                how=final.how,
-                at=_time(min(max(changed_ns, observation.started_ns), now)),
-                stat=final.stat if uri == path else None,
-            )
+        yield FileWritten(
+            run=run,
+            uri=uri,
+            how=final.how,
+            at=_time(min(max(changed_ns, observation.started_ns), now)),
+            stat=final.stat if uri == path else None,
         )
 
 
