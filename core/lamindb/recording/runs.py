@@ -276,8 +276,10 @@ class _Batch:
         touched = [
             each.attempts[number] for each in known.values() for number in sorted(each.changed)
         ]
-        new = [row for row in touched if row.pop("is_new", False)]
-        old = [row for row in touched if not any(row is each for each in new)]
+        new: list[dict[str, Any]] = []
+        old: list[dict[str, Any]] = []
+        for row in touched:
+            (new if row.pop("is_new", False) else old).append(row)
         if new:
             self._connection.execute(insert(attempt), new)
         if old:
@@ -294,18 +296,27 @@ class _Batch:
                     for row in old
                 ],
             )
-        for each in known.values():
-            if each.got_transform:
-                self._complete_files(each.row)
+        self._complete_files([each.row for each in known.values() if each.got_transform])
 
-    def _complete_files(self, row: dict[str, Any]) -> None:
+    def _complete_files(self, runs: Sequence[dict[str, Any]]) -> None:
         """Files may have come before the start that says of which transform their run is."""
-        table = schema.file
-        self._connection.execute(
-            update(table)
-            .where(table.c.run_id == row["id"], table.c.transform_id.is_(None))
-            .values(transform_id=row["transform_id"], transform_version=row["transform_version"])
-        )
+        table, by_id = schema.file, {row["id"]: row for row in runs}
+        waiting: set[str] = set()
+        for start in range(0, len(runs), _CHUNK):
+            chunk = [row["id"] for row in runs[start : start + _CHUNK]]
+            query = select(table.c.run_id).where(
+                table.c.run_id.in_(chunk), table.c.transform_id.is_(None)
+            )
+            waiting.update(self._connection.execute(query).scalars())
+        for run_id in sorted(waiting):
+            row = by_id[run_id]
+            self._connection.execute(
+                update(table)
+                .where(table.c.run_id == run_id, table.c.transform_id.is_(None))
+                .values(
+                    transform_id=row["transform_id"], transform_version=row["transform_version"]
+                )
+            )
 
 
 def _attempt(known: _Known, number: int) -> dict[str, Any]:
