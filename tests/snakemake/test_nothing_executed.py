@@ -35,7 +35,8 @@ from snakemake_logger_plugin_lamindb import LogHandlerSettings
 
 output = OutputSettings(log_handler_settings={"lamindb": LogHandlerSettings()})
 with SnakemakeApi(output) as api:
-    workflow = api.workflow(resource_settings=ResourceSettings(cores=1), snakefile=Path("Snakefile"))
+    cores = ResourceSettings(cores=1)
+    workflow = api.workflow(resource_settings=cores, snakefile=Path("Snakefile"))
     workflow.dag(DAGSettings(targets={"a.txt"}, force_incomplete=True)).execute_workflow("dryrun")
 print("done")
 """

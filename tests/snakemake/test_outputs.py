@@ -15,7 +15,7 @@ rule all:
     input:
         "kept.txt", "used.txt", "folder", "from_folder.txt", "touched.txt", "protected.txt",
         "m.one", "m.two", "link.txt", "empty.txt", "with blank.txt", "größe/ünï.txt", LONG,
-        "through.txt", "updated.done", "source.done"
+        "through.txt", "updated.done", "source.done", "part.txt"
 
 rule consumed:
     output: temp("consumed.tmp")
@@ -84,7 +84,13 @@ rule reads_pipe:
     output: "through.txt"
     shell: "cat {{input}} > {{output}}"
 
+rule reads_before:
+    input: before_update("updated.txt")
+    output: "part.txt"
+    shell: "cp {{input}} {{output}}"
+
 rule update_once:
+    input: "part.txt"
     output: update("updated.txt")
     shell: "echo more >> {{output}}"
 
@@ -167,6 +173,15 @@ def test_a_pipe_is_no_file(records: Records):
     assert records.linked(records.job("reads_pipe"), "output") == {"through.txt"}
 
 
+def test_a_file_that_a_later_rule_updates_has_two_versions(records: Records):
+    versions = {file["hash"]: file for file in records.files if file["key"] == "updated.txt"}
+    old, new = hash_bytes(b"before\n"), hash_bytes(b"before\nmore\n")
+    assert {hash: file["is_latest"] for hash, file in versions.items()} == {old: 0, new: 1}
+    read = {link["file_id"]: link["run_id"] for link in records.links if link["role"] == "input"}
+    assert read[versions[old]["id"]] == records.job("reads_before")["id"]
+    assert read[versions[new]["id"]] == records.job("after_update")["id"]
+
+
 def test_an_input_that_no_job_made_is_a_source(records: Records):
     file = records.file("source.dat")
     assert (file["run_id"], file["hash"]) == (None, hash_bytes(b"raw"))
@@ -176,5 +191,5 @@ def test_an_input_that_no_job_made_is_a_source(records: Records):
 def test_all_jobs_have_ended_and_the_target_rule_is_none(records: Records):
     assert set(records.statuses().values()) == {"completed"}
     assert "all" not in records.statuses()
-    assert len(records.jobs) == 18
+    assert len(records.jobs) == 20
     assert not [file["key"] for file in records.files if file["hash"] is None]

@@ -20,7 +20,7 @@ use rule * from other as other_*
 
 rule all:
     default_target: True
-    input: "total.txt", "talked.txt", "other/made.txt", "again.txt", "all.done", "params.txt", "part.txt"
+    input: "total.txt", "talked.txt", "other/made.txt", "again.txt", "params.txt"
 
 checkpoint split:
     output: directory("parts")
@@ -57,20 +57,6 @@ use rule once as again with:
     input: "once.txt"
     output: "again.txt"
 
-rule reads_before:
-    input: before_update("growing.txt")
-    output: "part.txt"
-    shell: "cp {input} {output}"
-
-rule grows:
-    input: "part.txt"
-    output: update("growing.txt")
-    shell: "cat {input} >> {output}"
-
-rule after_growth:
-    input: "growing.txt"
-    output: touch("all.done")
-
 rule odd_params:
     output: "params.txt"
     params:
@@ -95,7 +81,7 @@ rule makes:
 @pytest.fixture(scope="module")
 def done(shared: Project) -> Done:
     shared.snakefile(SNAKEFILE)
-    shared.write(modules__other_smk=MODULE, growing_txt="old\n")
+    shared.write(modules__other_smk=MODULE)
     done = shared.snakemake("--force-use-threads")
     assert done.code == 0, done.err
     return done
@@ -125,19 +111,6 @@ def test_modules_and_inherited_rules_are_transforms_of_their_own(records: Record
     assert keys["once"] != keys["again"]
     assert records.linked(records.job("other_makes"), "output") == {"other/made.txt"}
     assert records.linked(records.job("again"), "input") == {"once.txt"}
-
-
-def test_a_file_that_a_later_rule_updates_has_two_versions(records: Records):
-    versions = {file["hash"] for file in records.files if file["key"] == "growing.txt"}
-    assert versions == {hash_bytes(b"old\n"), hash_bytes(b"old\nold\n")}
-    assert records.file("growing.txt")["hash"] == hash_bytes(b"old\nold\n")
-    read = [
-        link["file_id"]
-        for link in records.links
-        if link["run_id"] == records.job("reads_before")["id"] and link["role"] == "input"
-    ]
-    [old] = [file for file in records.files if file["id"] in read]
-    assert old["hash"] == hash_bytes(b"old\n")
 
 
 def test_params_of_any_kind_are_kept_bounded_and_without_secrets(records: Records):

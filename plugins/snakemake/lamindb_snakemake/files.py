@@ -20,6 +20,8 @@ from lamindb_snakemake.writer import Writer
 
 # so much is read by the thread that tells; more by others, in their own time
 SMALL_BYTES = 1 << 20
+# and so much by Snakemake's thread, where another job is about to write to the file
+_AT_ONCE_BYTES = 1 << 16
 _MOST_KNOWN = 100_000
 
 FileEvent = Callable[..., FileRead | FileWritten]
@@ -73,7 +75,7 @@ class Files:
             status, is_folder = _look(path)
             if uri == path:
                 if status is not None:
-                    yield Seen(uri, path, status, is_folder)
+                    yield Seen(uri, path, status, is_folder, _before_update(file, path, status))
             elif status is None:
                 yield Seen(uri, path, note="its local copy was not where the workflow runs")
             else:
@@ -193,6 +195,12 @@ def _look(path: str) -> tuple[FileStat | None, bool]:
     if not (is_folder or stat.S_ISREG(found.st_mode)):
         return None, False
     return FileStat.from_result(found), is_folder
+
+
+def _before_update(file: Any, path: str, status: FileStat) -> Content | None:
+    """Read what another job will write to as soon as this one has ended, if it is small."""
+    is_asked = mapping.is_flagged(file, "before_update") and status.size <= _AT_ONCE_BYTES
+    return read_unchanged(path, status) if is_asked else None
 
 
 def _is_stream(file: Any) -> bool:
