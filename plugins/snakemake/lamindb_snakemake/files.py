@@ -46,6 +46,11 @@ class Seen:
     wish: Wish | None = None
 
     @property
+    def is_missing(self) -> bool:
+        """Whether a file of the workflow's own folder cannot be seen."""
+        return self.status is None and self.uri == self.path
+
+    @property
     def stays(self) -> bool:
         return self.status is not None and self.held is None
 
@@ -74,7 +79,9 @@ class Files:
                 continue
             status, is_folder = _look(path)
             if uri == path:
-                if status is not None:
+                if status is None:
+                    yield Seen(uri, path, note="it was gone when the job had ended")
+                else:
                     yield Seen(uri, path, status, is_folder, _before_update(file, path, status))
             elif status is None:
                 yield Seen(uri, path, note="its local copy was not where the workflow runs")

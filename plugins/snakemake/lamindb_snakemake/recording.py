@@ -47,7 +47,8 @@ class JobState:
     """A job that has begun.
 
     Attributes: error: what Snakemake said of its failure; held: path → its output, held open
-        because it will be gone when the job has ended.
+        because it will be gone when the job has ended; late: inputs that were not there when it
+        was submitted, since others of its group made them.
     """
 
     run: str
@@ -58,6 +59,7 @@ class JobState:
     is_open: bool = True
     error: str | None = None
     held: dict[str, Held | Content] = field(default_factory=dict)
+    late: list[Seen] = field(default_factory=list)
 
 
 class Recording:
@@ -95,15 +97,21 @@ class Recording:
         self._failed.pop(jobid, None)
         self.last_error = None
         inputs = _gathered(self._files.inputs(job))
+        state.late = [seen for seen in inputs if seen.is_missing]
+        inputs = [seen for seen in inputs if not seen.is_missing]
         self._writer.put(partial(self._write_start, state, at, dict(said), inputs))
 
     def job_completed(self, job: Any) -> None:
         """Called once a job's outputs are final, and before temporary ones are removed."""
-        for state in self._open_jobs(job):
+        ended = list(self._open_jobs(job))
+        for state in ended:
             at = utc_now()
             state.is_open = False
             outputs = _gathered(self._files.outputs(state.job, state.held))
             self._writer.put(partial(self._write_end, state, at, "completed", None, outputs))
+        for state in ended:
+            if state.late:
+                self._writer.put(partial(self._write_inputs, state, utc_now(), state.late))
 
     def job_failed(self, job: Any) -> None:
         """Called once an attempt has failed."""
@@ -249,6 +257,9 @@ class Recording:
             details=mapping.job_details(job, script, said),
         )
         emit(state.start)
+        self._write_inputs(state, at, inputs)
+
+    def _write_inputs(self, state: JobState, at: dt.datetime, inputs: list[Seen]) -> None:
         for seen in inputs:
             self._files.tell(partial(FileRead, run=state.run, at=at, how="declared"), seen)
 
