@@ -73,6 +73,38 @@ class Database:
             yield connection
 
     @contextmanager
+    def rebuild(self) -> Iterator[Connection]:
+        """One write transaction that may replace tables, which SQLite does by dropping the old.
+
+        Dropping one cascades like deleting its rows, so foreign keys rest until the end of it.
+
+        Raises: DatabaseCorruptError: a row refers to nothing now; all is rolled back.
+        """
+        if not self.is_sqlite:
+            with self.begin() as connection:
+                yield connection
+            return
+        with (
+            self._connecting(),
+            self.engine.connect().execution_options(**{_WRITE: True}) as connection,
+        ):
+            driver = connection.connection.driver_connection
+            assert driver is not None
+            driver.execute("PRAGMA foreign_keys=OFF")  # within a transaction it would do nothing
+            try:
+                with connection.begin():
+                    yield connection
+                    broken = connection.exec_driver_sql("PRAGMA foreign_key_check").first()
+                    if broken is not None:
+                        raise DatabaseCorruptError(
+                            f"row {broken[1]} of {broken[0]} in {self.config.sqlite_path} refers "
+                            f"to nothing in {broken[2]}: nothing was changed; put back a backup, "
+                            "or report this with the versions of lamindb-workflows"
+                        )
+            finally:
+                driver.execute("PRAGMA foreign_keys=ON")
+
+    @contextmanager
     def session(self) -> Iterator[Session]:
         """An ORM session for reading; what it loaded stays usable after it is closed."""
         from sqlalchemy.orm import Session  # commands that only list rows do without the ORM
