@@ -61,7 +61,7 @@ class _Picture:
         return {
             "focus": graph.subject.id,
             "starts": sorted(graph.starts & names),
-            "title": display.printable(_title(graph.subject)),
+            "title": display.printable(graph.title),
             "instance": here.name,
             "made_at": schema.now().isoformat(),
             "version": __version__,
@@ -234,6 +234,7 @@ class _Picture:
             ("source", made.get("reference"), "link"),
             ("engine", row["engine"], "text"),
             ("reference", row["reference"], "link"),
+            ("engine's page", _url(row["details"] or {}), "link"),
             ("started", row["started_at"], "time"),
             ("ended", row["finished_at"], "time"),
             ("took", display.duration(row["started_at"], row["finished_at"]), "text"),
@@ -247,11 +248,6 @@ class _Picture:
             ("more", _flat(row["details"] or {}), "map"),
             ("id", row["id"], "code"),
         )
-
-
-def _title(subject: Subject) -> str:
-    row = subject.row
-    return label(row) if subject.kind == "file" else str(row["name"] or row["id"])
 
 
 def _details(*details: tuple[str, Any, str]) -> list[Detail]:
@@ -284,6 +280,11 @@ def _flat(details: dict[str, Any]) -> dict[str, Any]:
         else:
             flat[plugin] = facts
     return {name: value for name, value in flat.items() if value not in (None, "", [], {})}
+
+
+def _url(details: dict[str, Any]) -> str | None:
+    facts = (each for each in details.values() if isinstance(each, dict))
+    return next((str(each["url"]) for each in facts if each.get("url")), None)
 
 
 def _bytes(size: int | None) -> str | None:
