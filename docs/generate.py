@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import inspect
+from dataclasses import MISSING, Field, fields
 from pathlib import Path
+from types import FunctionType
 
 import click
 
 from lamindb.cli import COMMANDS, main
+from lamindb.hooks import specs
+from lamindb.hooks.events import KINDS
 
 DOCS = Path(__file__).parent
 WIDTH = 80
+GENERATED = "<!-- from here on written by `python dev.py docs` -->"
 INTRO = """\
 # Command line
 
@@ -20,7 +26,40 @@ says of itself with `--help`.
 
 def pages() -> dict[Path, str]:
     """Return the content of each generated page."""
-    return {DOCS / "cli.md": cli_page()}
+    return {DOCS / "cli.md": cli_page(), DOCS / "plugins.md": plugins_page()}
+
+
+def plugins_page() -> str:
+    """The page's own text, then every hook."""
+    page = DOCS / "plugins.md"
+    text = page.read_text(encoding="utf-8").partition(GENERATED)[0]
+    return "\n".join([f"{text}{GENERATED}\n", *map(hook_section, hooks()), *event_sections()])
+
+
+def hooks() -> list[FunctionType]:
+    return [each for name, each in vars(specs).items() if name.startswith("ln_")]
+
+
+def hook_section(hook: FunctionType) -> str:
+    mark = getattr(hook, f"{specs.PROJECT}_spec")
+    mode = "asked until one answers" if mark["firstresult"] else "all are called"
+    text = inspect.cleandoc(hook.__doc__ or "")
+    signature = str(inspect.signature(hook)).replace("'", "")
+    return f"### `{hook.__name__}{signature}`\n\n*{mode}* · {text}\n"
+
+
+def event_sections() -> list[str]:
+    parts = ["## Events\n\nAll have `at`, UTC, and an `event_id`.\n"]
+    for kind in KINDS.values():
+        own = [each for each in fields(kind) if each.name not in ("at", "event_id")]
+        rows = "\n".join(f"{each.name}: {each.type}{default(each)}" for each in own)
+        text = inspect.cleandoc(kind.__doc__ or "")
+        parts.append(f"### `{kind.__name__}`\n\n{text}\n\n```text\n{rows}\n```\n")
+    return parts
+
+
+def default(field: Field[object]) -> str:
+    return "" if field.default is MISSING else f" = {field.default!r}"
 
 
 def cli_page() -> str:

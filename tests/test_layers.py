@@ -12,8 +12,8 @@ import pytest
 LAYERS: list[set[str]] = [
     {"errors", "identifiers", "_version"},
     {"config", "display"},
-    {"hooks", "processes", "dev"},
-    {"formats", "spool"},
+    {"hooks", "processes", "dev", "rules", "endings", "mainflow"},
+    {"formats", "spool", "lastwords"},
     {"db"},
     {"storage"},
     {"journal", "liveness"},
@@ -23,7 +23,7 @@ LAYERS: list[set[str]] = [
     {"recording"},
     {"recorder"},
     {"query", "setup", "tracking", "doctor"},
-    {"cli"},
+    {"cli", "testing"},
     {"__init__", "__main__"},
 ]
 PLUGINS = {

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import logging
+import os
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -13,7 +16,16 @@ import pytest
 
 import lamindb as ln
 from lamindb.errors import PluginError
-from lamindb.hooks import hookimpl, manager
+from lamindb.hooks import (
+    FileWritten,
+    RunFinished,
+    RunStarted,
+    describe_error,
+    emit,
+    hookimpl,
+    key_in_repository,
+    manager,
+)
 
 
 @pytest.fixture
@@ -43,7 +55,7 @@ def registered() -> set[str]:
 
 
 def test_the_built_in_plugins_register_like_any_other() -> None:
-    assert {"formats", "plain"} <= registered()
+    assert {"formats", "plain", "snakemake"} <= registered()
 
 
 def load_badly() -> Any:
@@ -149,3 +161,159 @@ def test_a_loader_that_fails_on_a_file_is_the_callers_error(
     with pytest.raises(ValueError, match="line 1"):
         file.load()
     assert run.inputs == []
+
+
+def test_an_error_is_described_in_one_line_without_its_secrets() -> None:
+    class Hidden(Exception):
+        def __str__(self) -> str:
+            raise ValueError("no")
+
+    assert describe_error(ValueError("two\n  lines")) == "ValueError: two lines"
+    assert describe_error(KeyError()) == "KeyError"
+    assert (
+        describe_error(OSError("https://me:pw@host failed")) == "OSError: https://***@host failed"
+    )
+    assert describe_error(Hidden()) == "Hidden: <its message cannot be shown>"
+
+
+def test_code_outside_of_a_repository_has_no_key_there(tmp_path: Path) -> None:
+    assert key_in_repository(tmp_path / "flow.py") is None
+
+
+# --- moments --------------------------------------------------------------------------------------
+
+
+def test_a_plugin_that_raises_at_a_moment_stops_neither_the_others_nor_the_caller(
+    install: Callable[..., None], caplog: pytest.LogCaptureFixture
+) -> None:
+    ln.setup.init(storage="mydata")
+    told: list[str] = []
+
+    def bad(event: Any) -> None:
+        raise RuntimeError("bad plugin")
+
+    install(
+        aaa=lambda: plugin(ln_run_started=lambda event: told.append(f"aaa {event.run}")),
+        bad=lambda: plugin(ln_run_started=bad),
+        zzz=lambda: plugin(ln_run_started=lambda event: told.append(f"zzz {event.run}")),
+    )
+    with caplog.at_level(logging.WARNING, "lamindb.plugins"):
+        emit(RunStarted(run="r1", engine="test"))
+    assert sorted(told) == ["aaa r1", "zzz r1"]
+    assert ln.select(ln.Run).one().id == "r1"
+    assert caplog.text.count("plugin 'bad' failed in ln_run_started: RuntimeError") == 1
+
+
+def test_a_plugin_that_raises_at_a_moment_raises_in_strict_mode_after_all_were_told(
+    install: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ln.setup.init(storage="mydata")
+    install(bad=lambda: plugin(ln_run_finished=lambda event: 1 / 0))
+    monkeypatch.setattr(ln.settings, "strict", True)
+    with pytest.raises(PluginError, match="'bad' failed in ln_run_finished: ZeroDivisionError"):
+        emit(RunFinished(run="r1", status="completed"))
+    assert ln.select(ln.Run).one().status == "completed"
+
+
+def test_a_blocked_plugin_is_not_even_loaded(
+    install: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ln.settings, "blocked_plugins", frozenset({"bad"}))
+    monkeypatch.setattr(ln.settings, "strict", True)
+    install(bad=load_badly)
+    assert "bad" not in registered()
+
+
+def test_events_are_told_again_once_they_are_recorded(install: Callable[..., None]) -> None:
+    ln.setup.init(storage="mydata")
+    recorded: list[tuple[str, str]] = []
+
+    def note(event: Any, record_id: str) -> None:
+        recorded.append((type(event).__name__, record_id))
+
+    install(mirror=lambda: plugin(ln_event_recorded=note))
+    emit(RunStarted(run="r1", engine="test"))
+    Path("a.csv").write_text("a")
+    emit(FileWritten(run="r1", uri=str(Path("a.csv").resolve())))
+    file = ln.select(ln.File).one()
+    assert sorted(recorded) == [("FileWritten", file.id), ("RunStarted", "r1")]
+
+
+# --- a third party's ------------------------------------------------------------------------------
+
+PROJECT = """
+[build-system]
+requires = ["hatchling"]
+build-backend = "hatchling.build"
+[project]
+name = "lamindb-tiny"
+version = "1"
+[project.entry-points.lamindb]
+tiny = "lamindb_tiny"
+"""
+PLUGIN = """
+import click
+from lamindb.hooks import *
+
+@hookimpl
+def ln_loader(suffix):
+    return (lambda path: path.read_text().upper()) if suffix == ".shout" else None
+
+@hookimpl
+def ln_cli(group):
+    @group.command()
+    def shout():
+        "Say it loud."
+        click.echo("LOUD")
+
+@hookimpl
+def ln_run_details(run):
+    return {"mood": "good"}
+
+RUN = run_id("tiny", "1")
+
+@hookimpl
+def ln_current_run():
+    return RUN
+
+def work():
+    emit(RunStarted(run=RUN, engine="tiny", transform=InferredTransform("t", "tiny/t", "function")))
+    open("out.shout", "w").write("hello")
+    import os
+    path = os.path.abspath("out.shout")
+    emit(FileWritten(run=RUN, uri=path, stat=FileStat.of(path)))
+    emit(RunFinished(run=RUN, status="completed"))
+"""
+USE = """
+import lamindb as ln, lamindb_tiny
+lamindb_tiny.work()
+file = ln.select(ln.File, name="out.shout").one()
+assert file.run.engine == "tiny" and file.transform.key == "tiny/t"
+assert file.load() == "HELLO"
+assert ln.context.run.id == lamindb_tiny.RUN
+"""
+
+
+def test_a_third_partys_plugin_is_like_one_of_ours(tmp_path: Path) -> None:
+    source, place = tmp_path / "source", tmp_path / "place"
+    source.mkdir()
+    (source / "pyproject.toml").write_text(PROJECT)
+    (source / "lamindb_tiny.py").write_text(PLUGIN)
+    install = ["-m", "uv", "pip", "install", "--no-build-isolation", "--no-deps", "--offline"]
+    subprocess.run(
+        [sys.executable, *install, "--target", place, source], check=True, capture_output=True
+    )
+    paths = os.pathsep.join([str(place), os.environ["PYTHONPATH"]])
+    environment = {**os.environ, "PYTHONPATH": paths}
+
+    def run(*arguments: str) -> str:
+        done = subprocess.run(
+            [sys.executable, *arguments], env=environment, capture_output=True, text=True
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    run("-m", "lamindb", "init", "--storage", "mydata")
+    run("-c", USE)
+    assert "shout" in run("-m", "lamindb", "--help")
+    assert run("-m", "lamindb", "shout") == "LOUD\n"

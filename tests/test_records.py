@@ -18,6 +18,7 @@ from typing import Any
 
 import pandas as pd
 import pytest
+from sqlalchemy import inspect as inspect_database
 from sqlalchemy import select, text
 
 import lamindb as ln
@@ -38,6 +39,8 @@ from lamindb.errors import (
 )
 from lamindb.storage import sources
 
+pytestmark = pytest.mark.databases
+
 FRAME = pd.DataFrame({"x": [1, 2], "y": ["a", "b"]})
 TABLES = {
     "user": "id handle email name created_at updated_at",
@@ -51,7 +54,7 @@ TABLES = {
     "transform_version storage_id source_uri is_latest description created_at updated_at "
     "created_by_id",
     "attempt": "run_id number status started_at finished_at error",
-    "run_file": "run_id file_id role how created_at",
+    "run_file": "run_id file_id role how matched_by created_at",
     "run_run": "run_id other_id role",
 }
 CLASSES = {"user": ln.User, "storage": ln.Storage, "transform": ln.Transform, "run": ln.Run}
@@ -105,8 +108,8 @@ def links() -> list[tuple[str, str, str, str]]:
 def test_the_columns_are_those_of_the_contract_in_its_order(table: str, columns: str) -> None:
     assert [column.name for column in schema.metadata.tables[table].columns] == columns.split()
     with instance.current().database.read() as connection:
-        found = connection.execute(text(f'PRAGMA table_info("{table}")')).all()
-    assert [row.name for row in found] == columns.split()
+        found = [column["name"] for column in inspect_database(connection).get_columns(table)]
+    assert found == columns.split()
 
 
 @pytest.mark.parametrize("name", [*CLASSES, "file"])

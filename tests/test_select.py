@@ -14,6 +14,8 @@ from sqlalchemy.exc import MultipleResultsFound, NoResultFound
 import lamindb as ln
 from lamindb.errors import FieldUnknownError, NoInstanceError, RecordError
 
+pytestmark = pytest.mark.databases
+
 RECORDS = [ln.File, ln.Transform, ln.Run, ln.Storage, ln.User]
 DTYPES = {
     "File": {"size": "Int64", "is_latest": "boolean"},

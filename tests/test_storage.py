@@ -28,8 +28,10 @@ from hypothesis.stateful import (
 )
 
 import lamindb as ln
+from lamindb import instance
 from lamindb.config import cache_dir
 from lamindb.errors import DeleteError, ObjectMissingError, RecordError, StorageFullError
+from lamindb.storage.sources import stored_digest
 
 pytest.register_assert_rewrite("storage_contract")
 
@@ -84,6 +86,18 @@ class TestS3(StagingContract, StorageContract):
         assert {path.read_bytes() for path in staged[::2]} == {bytes(10**6)}
         assert [tree(path) for path in staged[1::2]] == [{"deep/a.txt": b"a"}] * 8
         assert list((cache_dir() / "objects" / "incoming").glob("*")) == []
+
+    def test_the_store_says_itself_what_its_objects_hold(
+        self, objects: Objects, data: Path
+    ) -> None:
+        local_file(data / "d", "deep/a.txt", "a")
+        local_file(data / "d", "b.txt", "b")
+        for source in (data / "d" / "b.txt", data / "d"):
+            file = ln.add(ln.File(source, key=f"k/{source.name}"))
+            location = instance.current().location(file.storage_id)
+            stored = stored_digest(location.store.source(file.key))
+            assert stored is not None
+            assert (stored.hash, stored.size, stored.type) == (file.hash, file.size, file.hash_type)
 
     @pytest.mark.full
     def test_many_more_files_are_added_as_one(

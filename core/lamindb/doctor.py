@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from sqlalchemy import select, text
 
-from lamindb import config, journal, liveness
+from lamindb import config, journal, liveness, spool
 from lamindb.db import schema
 from lamindb.errors import DataError, LaminError
 from lamindb.instance import Instance, Location
@@ -24,6 +24,7 @@ Problem = Literal[
     "storage",
     "interrupted",
     "dead-run",
+    "events-waiting",
     "object-missing",
     "object-changed",
     "object-unrecorded",
@@ -99,6 +100,13 @@ def _interrupted(here: Instance) -> Iterator[Finding]:
                 f"an interrupted {row['kind']} of process {row['owner']['pid']}: "
                 "'lamin doctor --fix', or any use of the instance, undoes or ends it",
             )
+    for path in spool.abandoned(here.config):
+        yield Finding(
+            "events-waiting",
+            str(path),
+            "a process that is gone has left events here which are not recorded yet: "
+            "'lamin doctor --fix', or any use of the instance, records them",
+        )
     for run_id in liveness.dead_runs(here.database):
         yield Finding(
             "dead-run",

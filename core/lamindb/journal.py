@@ -18,15 +18,16 @@ from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
-from sqlalchemy import ColumnElement, Connection, delete, insert, select, update
+from sqlalchemy import ColumnElement, Connection, and_, delete, insert, or_, select, update
 from sqlalchemy.exc import IntegrityError
 
 from lamindb.config import settings
-from lamindb.db.database import Database
+from lamindb.db.database import Database, serialise
 from lamindb.db.schema import claim, journal
 from lamindb.errors import BusyError, DatabaseError, LaminError, LeaseLostError
 from lamindb.identifiers import random_id
 from lamindb.processes import is_dead, this_process
+from lamindb.storage.keys import ancestors
 from lamindb.storage.sources import digest
 from lamindb.storage.store import INCOMING, Store
 
@@ -164,7 +165,8 @@ def operation(
     """Claim keys, commit the plan, hand out the operation; undo everything if the body raises.
 
     Args:
-        keys: (storage id, key) pairs that no other operation may touch meanwhile.
+        keys: (storage id, key) pairs that no other operation may touch meanwhile, nor a folder
+            above them or a key inside them.
         plan: called within the claiming transaction, where the rows of those keys stand still.
     Raises: BusyError: another live process holds one of the keys for ``busy_timeout_s``;
         LeaseLostError: another process took this one for dead and undid its work.
@@ -208,6 +210,8 @@ def _claim(
                     )
                 )
                 if keys:
+                    serialise(connection, "claims")
+                    _refuse_near(connection, keys)
                     connection.execute(
                         insert(claim),
                         [
@@ -219,6 +223,8 @@ def _claim(
                 if work.steps:
                     work._write_plan(connection)
             return
+        except _NearbyError:
+            pass
         except IntegrityError:
             if not keys:
                 raise
@@ -229,6 +235,26 @@ def _claim(
                 f"for more than {settings.busy_timeout_s:g} s: end it, or try again later"
             )
         time.sleep(_RETRY_S)
+
+
+class _NearbyError(Exception):
+    """Another operation holds a folder above a key, or a key inside it."""
+
+
+def _refuse_near(connection: Connection, keys: Sequence[tuple[str, str]]) -> None:
+    """Raise _NearbyError if claims of others lie above or inside these keys."""
+    if connection.execute(select(claim.c.key).limit(1)).scalar() is None:
+        return
+    for storage_id, key in keys:
+        near = select(claim.c.key).where(
+            claim.c.storage_id == storage_id,
+            or_(
+                claim.c.key.in_(ancestors(key)),
+                and_(claim.c.key > f"{key}/", claim.c.key < f"{key}0"),
+            ),
+        )
+        if connection.execute(near.limit(1)).scalar() is not None:
+            raise _NearbyError
 
 
 class _Lease:
@@ -421,9 +447,8 @@ def _clear_way(store: Store, step: Step) -> None:
     if not store.is_local or not store.exists(step.final):
         store.remove(step.final)
         return
-    placed = step.incoming is not None and store.is_placed(step.incoming, step.final)
-    if placed or (step.new_hash is not None and _has_hash(store, step.final, step.new_hash)):
-        store.remove(step.final)
+    _remove_if_ours(store, step)
+    if not store.exists(step.final):
         return
     beside = f"{step.final}.found-{random_id(6)}"
     logger.warning("%s was put where an older object belongs: it is kept as %s", step.final, beside)

@@ -29,7 +29,7 @@ from lamindb.errors import (
     SetupError,
     StorageMissingError,
 )
-from lamindb.hooks import hookimpl
+from lamindb.hooks import environments, hookimpl
 from lamindb.hooks.events import (
     EnvironmentSeen,
     Event,
@@ -381,6 +381,7 @@ def close(timeout_s: float | None = None) -> None:
         recorder.flush(settings.drain_timeout_s if timeout_s is None else timeout_s)
         recorder.close()
     _recorder, _is_refused = None, False
+    environments.forget()
 
 
 @hookimpl

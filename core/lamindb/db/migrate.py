@@ -95,10 +95,26 @@ def upgrade(database: Database) -> Path | None:
 
 
 def drop(database: Database) -> None:
-    """Remove all tables of an instance."""
+    """Remove all tables of an instance, and nothing of others."""
     with database.begin() as connection:
         metadata.drop_all(connection)
-        connection.execute(text(f"DROP TABLE {VERSION_TABLE}"))
+        connection.execute(text(f"DROP TABLE IF EXISTS {VERSION_TABLE}"))
+
+
+def is_instance(database: Database) -> bool:
+    """Whether a database holds the records of an instance."""
+    with database.read() as connection:
+        return inspect(connection).has_table(VERSION_TABLE)
+
+
+def foreign_tables(database: Database) -> list[str]:
+    """Return the tables and views of a database that are not an instance's, by name."""
+    with database.read() as connection:
+        found = inspect(connection)
+        names = {*found.get_table_names(), *found.get_view_names()}
+        if not found.has_table(VERSION_TABLE):
+            return sorted(names)  # one called "user" is somebody else's
+    return sorted(names - set(metadata.tables) - {VERSION_TABLE})
 
 
 def back_up(path: Path) -> Path:

@@ -19,7 +19,8 @@ An engine's plugin tells what happens by :func:`emit`, from whichever thread or 
 
 from __future__ import annotations
 
-from lamindb.hooks.environment import environment
+from lamindb.hooks.code import code_key, key_in_repository, source_hash
+from lamindb.hooks.environments import environment
 from lamindb.hooks.events import (
     EnvironmentSeen,
     Event,
@@ -33,7 +34,7 @@ from lamindb.hooks.events import (
     RunStarted,
 )
 from lamindb.hooks.manager import emit, hookimpl, plugins
-from lamindb.hooks.parameters import describe_params, mask_arguments, mask_text
+from lamindb.hooks.parameters import describe_error, describe_params, mask_arguments, mask_text
 from lamindb.hooks.specs import PROJECT, Caller, Loader, Serializer, Tracking
 from lamindb.identifiers import derived_run_id as run_id
 
@@ -53,12 +54,16 @@ __all__ = [
     "RunStarted",
     "Serializer",
     "Tracking",
+    "code_key",
+    "describe_error",
     "describe_params",
     "emit",
     "environment",
     "hookimpl",
+    "key_in_repository",
     "mask_arguments",
     "mask_text",
     "plugins",
     "run_id",
+    "source_hash",
 ]

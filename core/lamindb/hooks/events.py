@@ -10,7 +10,7 @@ import dataclasses
 import datetime as dt
 import json
 import os
-import secrets
+import random
 import types
 import typing
 from dataclasses import dataclass, field
@@ -22,8 +22,19 @@ TransformType = Literal["pipeline", "notebook", "script", "app", "function"]
 LinkRole = Literal["cached_from", "informed_by"]
 
 
+# asking the system for random bytes takes longer than all else that an event costs
+_ids = random.Random()  # noqa: S311 - names, no secrets
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_ids.seed)
+
+
 def utc_now() -> dt.datetime:
     return dt.datetime.now(dt.UTC)
+
+
+def new_event_id() -> str:
+    """Return 20 hex characters that no other process has, whatever the user seeds."""
+    return f"{_ids.getrandbits(80):020x}"
 
 
 @dataclass(frozen=True)
@@ -83,7 +94,7 @@ class Event:
     hook: ClassVar[str]
 
     at: dt.datetime = field(default_factory=utc_now)
-    event_id: str = field(default_factory=lambda: secrets.token_hex(10))
+    event_id: str = field(default_factory=new_event_id)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -138,7 +149,12 @@ class RunStarted(Event):
 
 @dataclass(frozen=True, kw_only=True)
 class RunFinished(Event):
-    """An attempt of a run ended. ``details`` join those of the start, key by key."""
+    """An attempt of a run ended.
+
+    Attributes:
+        details: join those of the start, key by key.
+        result: where the engine keeps the result, for runs that will reuse it.
+    """
 
     hook = "ln_run_finished"
 
@@ -147,17 +163,24 @@ class RunFinished(Event):
     attempt: int = 1
     error: str | None = None
     details: dict[str, Any] | None = None
+    result: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
 class RunLinked(Event):
-    """A run took the result of another (``cached_from``), or a value of it (``informed_by``)."""
+    """A run took the result of another (``cached_from``), or a value of it (``informed_by``).
+
+    Attributes:
+        other: None where the engine knows only where it keeps the result; then it is the latest
+            completed run of the same transform that ended with this ``result``.
+    """
 
     hook = "ln_run_linked"
 
     run: str
-    other: str
     role: LinkRole
+    other: str | None = None
+    result: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -199,11 +222,14 @@ class FileWritten(_FileEvent):
         copy: whether the bytes go into the instance's storage, rather than stay where they are.
         key: there; given, the bytes are copied.
         description: of the file, for people.
+        reused: whether another run had left them, and this one only took its result: it is linked
+            to what is recorded of these very bytes, and to nothing if they have changed.
     """
 
     hook = "ln_file_written"
 
     copy: bool = False
+    reused: bool = False
     key: str | None = None
     description: str | None = None
 

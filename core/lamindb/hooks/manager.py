@@ -86,6 +86,19 @@ def every(hook: str, **arguments: Any) -> list[Any]:
     return answers
 
 
+def every_by_plugin(hook: str, **arguments: Any) -> dict[str, Any]:
+    """Return each plugin's answer that is not None, by its name; raises like :func:`first`."""
+    failures: list[PluginError] = []
+    answers = {
+        name: given
+        for name, given in _named_answers(hook, arguments, failures)
+        if given is not None
+    }
+    if failures and settings.strict:
+        raise failures[0]
+    return answers
+
+
 def notify(hook: str, **arguments: Any) -> None:
     """Tell every plugin of a moment. What one of them raises is logged: it stops nobody.
 
@@ -103,11 +116,17 @@ def emit(event: Event) -> None:
 
 
 def _answers(hook: str, arguments: dict[str, Any], failures: list[PluginError]) -> Iterator[Any]:
+    return (given for _, given in _named_answers(hook, arguments, failures))
+
+
+def _named_answers(
+    hook: str, arguments: dict[str, Any], failures: list[PluginError]
+) -> Iterator[tuple[str, Any]]:
     # pluggy's own call stops at the first exception, so each implementation is called alone
     for implementation in reversed(getattr(plugins().hook, hook).get_hookimpls()):
         wanted = {name: arguments[name] for name in implementation.argnames}
         try:
-            yield implementation.function(*wanted.values())
+            yield implementation.plugin_name, implementation.function(*wanted.values())
         except Exception as error:  # a plugin may raise anything
             failures.append(_report(implementation.plugin_name, hook, error))
 

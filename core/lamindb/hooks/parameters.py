@@ -30,7 +30,7 @@ _SECRET_WORDS = {
 _KEY_OF = {"access", "account", "api", "encryption", "private", "secret", "session", "signing"}
 _WORDS = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+")
 _USERINFO = re.compile(r"(?<=://)[^\s/@?#'\"]+@")
-_ASSIGNED = re.compile(r"(?P<name>[A-Za-z][\w.-]*)(?P<sep>=|:\s?)(?P<value>[^\s&;,'\"]+)")
+_ASSIGNED = re.compile(r"(?P<name>[A-Za-z][\w.-]*)(?P<sep>=|:\s?)(?!//)(?P<value>[^\s&;,'\"]+)")
 _KNOWN = re.compile(
     r"\b(?:gh[pousr]_[A-Za-z0-9]{20,}|github_pat_\w{20,}|glpat-[\w-]{16,}|xox[abprs]-[\w-]{10,}"
     r"|sk-[\w-]{20,}|AKIA[A-Z0-9]{16}|eyJ[\w-]{10,}\.[\w-]{10,}\.[\w-]{5,})"
@@ -65,7 +65,7 @@ def mask_text(text: str) -> str:
 
 
 def _mask_assigned(found: re.Match[str]) -> str:
-    if not is_secret_name(found["name"]) or found["value"].startswith("//"):
+    if not is_secret_name(found["name"]):
         return found[0]
     return f"{found['name']}{found['sep']}{MASK}"
 
@@ -83,6 +83,16 @@ def mask_arguments(arguments: Sequence[str]) -> list[str]:
         masked.append(MASK if hides_next and not is_option else mask_text(argument))
         hides_next = is_option and "=" not in argument and is_secret_name(argument)
     return masked
+
+
+def describe_error(error: BaseException) -> str:
+    """Return an exception as one line, its type and message, secrets masked."""
+    try:
+        text = " ".join(str(error).split())
+    except Exception:  # an exception's own code may raise anything
+        text = "<its message cannot be shown>"
+    name = type(error).__name__
+    return _text(mask_text(f"{name}: {text}" if text else name))
 
 
 def describe_params(params: Mapping[str, Any]) -> dict[str, Any]:

@@ -6,8 +6,7 @@ from dataclasses import dataclass
 
 from lamindb.errors import LaminError
 from lamindb.hooks.events import FileRead, FileStat, FileWritten
-from lamindb.instance import Instance
-from lamindb.recording.places import Place, place_of
+from lamindb.recording.places import Place
 from lamindb.storage.cache import digest_once, recall
 from lamindb.storage.hashing import FILE_HASH, Digest
 from lamindb.storage.keys import suffix_of
@@ -32,16 +31,17 @@ class Look:
     hash_type: str | None
     note: str | None
 
+    @property
+    def is_output(self) -> bool:
+        return isinstance(self.event, FileWritten)
 
-def look_at(here: Instance, event: FileRead | FileWritten) -> Look | None:
-    """Hash what an event speaks of; None for the instance's own files.
+
+def look_at(event: FileRead | FileWritten, place: Place) -> Look:
+    """Hash what an event speaks of.
 
     The bytes count only if size, times and inode agree with the event before and after they are
     read: a late replay must not take a successor's bytes for them.
     """
-    place = place_of(here, event.uri)
-    if place is None:
-        return None
     size = event.size if event.stat is None else event.stat.size
     note = event.hash_note
     found: Digest | None = None
@@ -64,7 +64,7 @@ def look_at(here: Instance, event: FileRead | FileWritten) -> Look | None:
 
 def _read(uri: str, stat: FileStat | None) -> tuple[Digest | None, str | None]:
     try:
-        source = source_at(uri)
+        source = source_at(uri, any_name=True)
         if not isinstance(source, LocalSource):
             before = size_and_fingerprint(source)
             found = digest(source)

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path, PurePosixPath
 
 from sqlalchemy import Connection
 
 from lamindb.config import FOLDER, is_remote
 from lamindb.instance import Instance, register_storage
-from lamindb.storage.store import Store
 
 
 @dataclass(frozen=True)
@@ -37,19 +38,36 @@ def place_of(here: Instance, uri: str) -> Place | None:
     In the innermost managed storage that holds it; else in the project folder, the one that leads
     to the instance; else in a storage of the whole file system, or of the bucket.
     """
+    real = uri if is_remote(uri) else os.path.realpath(uri)
     managed = [
         (len(location.store.root), location.id, location.store.root, key)
         for location in here.managed_locations()
-        if (key := location.store.key_of(uri)) is not None
+        if (key := _key_below(location.store.root, real)) is not None
     ]
     if managed:
         _, storage_id, root, key = max(managed)
         return _place(storage_id, root, key, uri)
-    for root in _roots(here, uri):
-        found = Store(root).key_of(uri)
+    for root in _roots(here, real):
+        found = _key_below(root, real)
         if found is not None:
             return _place(None, root, found, uri)
     return None
+
+
+def _key_below(root: str, real: str) -> str | None:
+    """Return the key of a resolved location below a root, ``.`` for the root itself."""
+    if is_remote(root) != is_remote(real):
+        return None
+    base = root.rstrip("/") if is_remote(root) else _resolved(root)
+    if real == base:
+        return "."
+    prefix = base if base.endswith(os.sep) else f"{base}/"
+    return real[len(prefix) :].replace(os.sep, "/") if real.startswith(prefix) else None
+
+
+@lru_cache(maxsize=64)
+def _resolved(root: str) -> str:
+    return os.path.realpath(root)
 
 
 def _place(storage_id: str | None, root: str, key: str, uri: str) -> Place | None:

@@ -15,6 +15,7 @@ from lamindb.db.database import insert_if_new
 from lamindb.hooks.events import EnvironmentSeen, Event, RunFinished, RunLinked, RunStarted
 from lamindb.identifiers import USER_ID_LENGTH, random_id
 from lamindb.instance import Instance
+from lamindb.recording.nesting import yield_to_inner
 from lamindb.recording.said import say_recorded
 from lamindb.records.stubs import add_stubs
 from lamindb.records.versions import version_of
@@ -71,6 +72,7 @@ class _Known:
     changed: set[int] = field(default_factory=set)
     was_changed: bool = False
     got_transform: bool = False
+    got_parent: bool = False
 
 
 class _Batch:
@@ -89,14 +91,12 @@ class _Batch:
         links = [event for event in events if isinstance(event, RunLinked)]
         self._write_environments(environments, starts)
         runs = {start.run for start in starts} | {end.run for end in ends}
-        others = {event.parent for event in starts if event.parent}
-        others |= {name for event in links for name in (event.run, event.other)}
-        add_stubs(
-            self._connection,
-            self._here,
-            runs | others,
-            min((event.at for event in events), default=None),
-        )
+        heard = [(start.run, start.at) for start in starts]
+        heard += [(end.run, end.at) for end in ends]
+        heard += [(link.run, link.at) for link in links]
+        heard += [(event.parent, event.at) for event in starts if event.parent]
+        heard += [(link.other, link.at) for link in links if link.other]
+        add_stubs(self._connection, self._here, heard)
         known = self._read(sorted(runs))
         for start in starts:
             self._start(known[start.run], start)
@@ -105,11 +105,36 @@ class _Batch:
         for each in known.values():
             _derive(each)
         self._write(known)
+        makers = self._makers([link for link in links if link.other is None])
         insert_if_new(
             self._connection,
             schema.run_run,
-            [{"run_id": link.run, "other_id": link.other, "role": link.role} for link in links],
+            [
+                {"run_id": link.run, "other_id": other, "role": link.role}
+                for link in links
+                if (other := link.other or makers.get(link.event_id))
+            ],
         )
+
+    def _makers(self, links: Sequence[RunLinked]) -> dict[str, str]:
+        """Return which run had made the result that a run reuses, by the event that says so."""
+        if not links:
+            return {}
+        run = schema.run
+        result = run.c.details["lamindb"]["result"].as_string()
+        reusing = select(run.c.transform_id).where(run.c.id.in_([link.run for link in links]))
+        rows = self._connection.execute(
+            select(run.c.id, run.c.finished_at, result.label("result"))
+            .where(run.c.transform_id.in_(reusing), run.c.status == "completed")
+            .where(result.in_({link.result for link in links}))
+            .order_by(run.c.finished_at)
+        ).all()
+        return {
+            link.event_id: row.id
+            for link in links
+            for row in rows
+            if row.result == link.result and row.id != link.run and row.finished_at <= link.at
+        }
 
     def _write_environments(
         self, events: Sequence[EnvironmentSeen], starts: Sequence[RunStarted]
@@ -155,10 +180,6 @@ class _Batch:
         attempt = _attempt(known, event.attempt)
         _set(known, attempt, "started_at", _earlier(attempt["started_at"], event.at))
         row = known.row
-        if event.attempt < max(
-            (n for n, each in known.attempts.items() if each["started_at"] is not None), default=0
-        ):
-            return  # a later attempt has said where it runs
         values: dict[str, Any] = {
             "name": event.name or (event.transform.name if event.transform else None),
             "engine": event.engine,
@@ -173,13 +194,23 @@ class _Batch:
         }
         if event.transform is not None:
             found = self._transform(event)
-            known.got_transform = row["transform_id"] is None
+            known.got_transform |= row["transform_id"] is None
             values |= {"transform_id": found[0], "transform_version": found[1]}
-        if event.user is not None:
+        started = [n for n, each in known.attempts.items() if each["started_at"] is not None]
+        is_last = event.attempt >= max(started)
+        if event.user is not None and is_last:
             values["created_by_id"] = self._user(event.user)
         if event.details:
             values["details"] = _joined({event.engine: event.details}, row["details"] or {})
-        row.update({name: value for name, value in values.items() if value is not None})
+        known.got_parent |= row["parent_id"] is None and event.parent is not None
+        row.update(
+            {
+                name: value
+                for name, value in values.items()
+                # what a later attempt has said stands
+                if value is not None and (is_last or name == "details" or row[name] is None)
+            }
+        )
         row["heartbeat_at"] = _later(row["heartbeat_at"], event.at)
         row["created_at"] = _earlier(row["created_at"], event.at)
         known.was_changed = True
@@ -189,6 +220,11 @@ class _Batch:
         if event.details:
             # by plugin already, since an end does not know the engine
             known.row["details"] = _joined(known.row["details"] or {}, event.details)
+            known.was_changed = True
+        if event.result:
+            known.row["details"] = _joined(
+                known.row["details"] or {}, {"lamindb": {"result": event.result}}
+            )
             known.was_changed = True
         new = (event.at, event.status != "aborted", event.status, event.error or "")
         old = (
@@ -261,18 +297,27 @@ class _Batch:
                     for row in old
                 ],
             )
-        for each in known.values():
-            if each.got_transform:
-                self._complete_files(each.row)
-
-    def _complete_files(self, row: dict[str, Any]) -> None:
-        """Files may have come before the start that says of which transform their run is."""
-        table = schema.file
-        self._connection.execute(
-            update(table)
-            .where(table.c.run_id == row["id"], table.c.transform_id.is_(None))
-            .values(transform_id=row["transform_id"], transform_version=row["transform_version"])
+        self._complete_files({name: each.row for name, each in known.items() if each.got_transform})
+        yield_to_inner(
+            self._connection, sorted(name for name, each in known.items() if each.got_parent)
         )
+
+    def _complete_files(self, rows: dict[str, dict[str, Any]]) -> None:
+        """Files may have come before the start that says of which transform their run is."""
+        table, names = schema.file, sorted(rows)
+        for start in range(0, len(names), _CHUNK):
+            lacking = select(table.c.run_id).where(
+                table.c.run_id.in_(names[start : start + _CHUNK]), table.c.transform_id.is_(None)
+            )
+            for name in set(self._connection.execute(lacking).scalars()):
+                self._connection.execute(
+                    update(table)
+                    .where(table.c.run_id == name, table.c.transform_id.is_(None))
+                    .values(
+                        transform_id=rows[name]["transform_id"],
+                        transform_version=rows[name]["transform_version"],
+                    )
+                )
 
 
 def _attempt(known: _Known, number: int) -> dict[str, Any]:

@@ -1,9 +1,13 @@
-"""Which run this code belongs to: per context, then per process, then from the environment."""
+"""Which run this code belongs to: per context, then per process, then from the environment.
+
+The run of the process is the one that its main flow tracks: the main thread, outside of tasks or in
+the one task that the event loop runs for it. Threads and tasks beside each other do not see what
+the others track.
+"""
 
 from __future__ import annotations
 
 import os
-import sys
 import threading
 import weakref
 from contextvars import ContextVar
@@ -13,7 +17,9 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import select
 
 from lamindb import config, instance
+from lamindb.db.schema import now
 from lamindb.hooks import manager
+from lamindb.mainflow import current_task, is_main_flow
 from lamindb.records.run import Run
 from lamindb.records.stubs import add_stubs
 
@@ -85,33 +91,42 @@ def tracked_in_place() -> Run | None:
     return next((entry.run for entry in _entries() if entry.place == place), None)
 
 
+def tracked_outside() -> Run | None:
+    """The run that ``track`` began outside of any engine's run: inside it an engine was started."""
+    return next((entry.run for entry in _begun() if entry.engine_run_id is None), None)
+
+
 def _entries() -> list[_Tracked]:
     """What was begun inside the same engine's run, or outside of any: the innermost first."""
+    entries = _begun()
+    inside = _engine_run_id() if entries else None
+    return [entry for entry in entries if entry.engine_run_id == inside]
+
+
+def _begun() -> list[_Tracked]:
     entries = [_in_context.get(), _in_process]
     if _in_process is not None and _in_process.place == _place():
         # the cells of a notebook share the place, but not all of them the context
         entries.reverse()
-    inside = _engine_run_id() if any(entries) else None
-    return [
-        entry
-        for entry in entries
-        if entry is not None and entry.generation == _generation and entry.engine_run_id == inside
-    ]
+    return [entry for entry in entries if entry is not None and entry.generation == _generation]
 
 
 def engine_run() -> Run | None:
     """The engine's run inside which this code executes.
 
-    Its start may still wait in a spool, of this process or another's: then a stub stands for it.
+    Its start may still wait in the spool of another process: then a stub stands for it.
     """
     run_id = _engine_run_id()
     if run_id is None:
         return None
     found = _read(run_id)
+    if found is None or found.transform_id is None:
+        manager.notify("ln_records_read")  # it may wait in this process's
+        found = _read(run_id)
     if found is None:
         here = instance.current()
         with here.database.begin() as connection:
-            add_stubs(connection, here, [run_id])
+            add_stubs(connection, here, [(run_id, now())])
         found = _read(run_id)
     return found
 
@@ -130,17 +145,18 @@ def inherited() -> Run | None:
 
 
 def enter(run: Run) -> None:
-    """Make a run the one of this context, and of the process if it has none."""
+    """Make a run the one of this context, and of the process if this is its main flow."""
     global _in_process
     entry = _Tracked(run, _place(), _engine_run_id(), _generation)
     _in_context.set(entry)
     former = _in_process
-    if (
+    is_free = (
         former is None
         or former.generation != _generation
         or former.place[0] != os.getpid()
         or former.run.status != "started"
-    ):
+    )
+    if is_free and is_main_flow():
         _in_process = entry
         config.export_run_id(run.id)
 
@@ -157,23 +173,7 @@ def leave(run: Run) -> None:
 
 
 def _place() -> _Place:
-    return os.getpid(), weakref.ref(_current_task() or threading.current_thread())
-
-
-def _current_task() -> Any:
-    asyncio = sys.modules.get("asyncio")
-    if asyncio is None:
-        return None
-    try:
-        task = asyncio.current_task()
-    except RuntimeError:  # no loop runs in this thread
-        return None
-    frame = getattr(task.get_coro(), "cr_frame", None) if task is not None else None
-    if frame is not None:
-        package = frame.f_globals.get("__name__", "").partition(".")[0]
-        if package in ("ipykernel", "IPython"):
-            return None  # each cell of a notebook is run by a task of its own
-    return task
+    return os.getpid(), weakref.ref(current_task() or threading.current_thread())
 
 
 def _read(run_id: str) -> Run | None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from sqlalchemy import Connection, select, update
@@ -17,18 +18,18 @@ from lamindb.instance import Instance
 from lamindb.journal import Operation, Step, operation
 from lamindb.records.base import Record, table_of
 from lamindb.records.file import File
+from lamindb.records.neighbours import Neighbours, covering
 from lamindb.records.run import Run
 from lamindb.records.storage import Storage
 from lamindb.records.transform import Transform
 from lamindb.records.user import User
-from lamindb.storage.hashing import DIRECTORY_HASH
+from lamindb.storage.cache import holds
 from lamindb.storage.keys import object_key, version_key
-from lamindb.storage.sources import digest
-from lamindb.storage.store import Store
 
 # what refers to others before those
 _ORDER = (File, Run, Transform, Storage, User, Record)
 _SHOWN = 5
+_MAX_THREADS = 8
 
 
 def delete(
@@ -84,13 +85,17 @@ def _delete_all(
     here: Instance, records: list[Record], files: list[File], with_data: bool, force: bool
 ) -> None:
     promoted: list[str] = []
+    neighbours, doomed = Neighbours(here), {file.id for file in files}
     with operation(
         here.database,
         lambda storage_id: here.location(storage_id).store,
         "delete",
         [(file.storage_id, file.key or file._object_key()) for file in files],
-        lambda work, connection: _plan(work, connection, here, records, with_data, force, promoted),
+        lambda work, connection: _plan(
+            work, connection, here, records, with_data, force, promoted, neighbours
+        ),
     ) as work:
+        _refuse_changed(here, work.steps)
         for step in work.steps:
             store = here.location(step.storage_id).store
             if step.aside is not None:
@@ -102,7 +107,10 @@ def _delete_all(
         with here.database.begin() as connection:
             trash = [(step.storage_id, step.aside) for step in work.steps if step.aside is not None]
             work.end(connection, trash)
-            _refuse_needed(connection, records, force)  # a run may have read one meanwhile
+            # a run may have read one meanwhile, or an engine's plugin registered one in place
+            _refuse_needed(connection, records, force)
+            for step in work.steps:
+                _refuse_shared(connection, neighbours, step, doomed)
             for each in records:
                 _delete_row(connection, each)
             connection.execute(
@@ -136,18 +144,26 @@ def _refuse_unmanaged(here: Instance, files: list[File]) -> None:
                 f"{location.store.root}: remove it there, and the record with delete_data=False"
             )
         location.store.check(file.storage_id)
-        if file.hash_type == DIRECTORY_HASH:
-            _refuse_grown(location.store, file)
 
 
-def _refuse_grown(store: Store, file: File) -> None:
-    """A directory that holds more than was recorded would take along what nobody knows of."""
-    key = file._object_key()
-    if store.exists(key) and digest(store.source(key)).hash != file._hash:
-        raise DeleteError(
-            f"{store.uri(key)} holds other files than its record says: move those away, or delete "
-            "the record alone with delete_data=False"
-        )
+def _refuse_changed(here: Instance, steps: Sequence[Step]) -> None:
+    """What was put there without lamindb would go along, and nobody has it elsewhere."""
+
+    def look(step: Step) -> None:
+        if step.aside is None or step.aside_hash is None:
+            return
+        store = here.location(step.storage_id).store
+        source = store.source(step.final)
+        if not holds(source, step.aside_hash, anew=True):
+            raise DeleteError(
+                f"{store.uri(step.final)} holds other {'files' if source.is_directory else 'bytes'}"
+                " than its record says: move those away or register them first, or delete the "
+                "record alone with delete_data=False"
+            )
+
+    if steps:
+        with ThreadPoolExecutor(min(_MAX_THREADS, len(steps))) as pool:
+            list(pool.map(look, steps))
 
 
 def _plan(
@@ -158,6 +174,7 @@ def _plan(
     with_data: bool,
     force: bool,
     promoted: list[str],
+    neighbours: Neighbours,
 ) -> list[Step]:
     promoted.clear()
     for record in records:
@@ -166,7 +183,10 @@ def _plan(
     _refuse_needed(connection, records, force)
     files = [record for record in records if isinstance(record, File)]
     doomed = {file.id for file in files}
-    steps = []
+    steps: list[Step] = []
+    removed: set[str] = set()
+    # a folder before what lies in it
+    files.sort(key=lambda file: len(neighbours.place(file.storage_id, file.key or "")))
     for number, file in enumerate(files):
         row = connection.execute(
             select(schema.file.c.is_latest, schema.file.c.hash).where(schema.file.c.id == file.id)
@@ -179,13 +199,20 @@ def _plan(
                 f"{file.key!r} has {len(earlier)} older versions, and one of them takes its place: "
                 "delete it with delete_data=True, or the older versions first"
             )
-        is_there = with_data and store.exists(key)
+        place = neighbours.place(file.storage_id, key)
+        goes_along = place in removed or covering(place, removed)
+        if goes_along and earlier:
+            raise DeleteError(
+                f"{file.key!r} has older versions, and the folder that it lies in is to be deleted "
+                "too: delete the older versions first"
+            )
+        is_there = with_data and store.exists(key) and not goes_along
         back, back_hash = None, None
         for before in earlier:
-            place = version_key(before.id, before.suffix)
-            if store.exists(place):  # one that was overwritten in place has no object
+            kept = version_key(before.id, before.suffix)
+            if store.exists(kept):  # one that was overwritten in place has no object
                 promoted.append(before.id)
-                back, back_hash = place, before.hash
+                back, back_hash = kept, before.hash
                 break
         if is_there or back is not None:
             steps.append(
@@ -198,7 +225,25 @@ def _plan(
                     back_hash=back_hash,
                 )
             )
+            _refuse_shared(connection, neighbours, steps[-1], doomed)
+        if is_there:
+            removed.add(place)
     return steps
+
+
+def _refuse_shared(
+    connection: Connection, neighbours: Neighbours, step: Step, doomed: Collection[str]
+) -> None:
+    """Refuse to remove an object whose bytes are another record's too."""
+    if step.aside is None:
+        return
+    other = neighbours.find(connection, step.storage_id, step.final, doomed)
+    if other is not None:
+        raise DeleteError(
+            f"the object of another record, {other}, shares its bytes with "
+            f"{neighbours.place(step.storage_id, step.final)}: delete both records in one call, or "
+            "one of them with delete_data=False"
+        )
 
 
 def _refuse_needed(connection: Connection, records: list[Record], force: bool) -> None:

@@ -13,12 +13,17 @@ from lamindb.instance import Instance
 
 
 def add_stubs(
-    connection: Connection, here: Instance, runs: Iterable[str], at: dt.datetime | None = None
+    connection: Connection, here: Instance, runs: Iterable[tuple[str, dt.datetime]]
 ) -> None:
-    """Make sure that rows of these runs are there: their own events complete them later."""
-    at = at or schema.now()
+    """Make sure that rows of these runs are there: their own events complete them later.
+
+    Args: runs: id, and when it was first heard of.
+    """
+    first_heard: dict[str, dt.datetime] = {}
+    for run_id, at in runs:
+        first_heard[run_id] = min(at, first_heard.get(run_id, at))
     stubs = [
         {"id": run_id, "status": "started", "created_by_id": here.user_id, "created_at": at}
-        for run_id in sorted(set(runs))
+        for run_id, at in sorted(first_heard.items())
     ]
     insert_if_new(connection, schema.run, stubs)

@@ -29,12 +29,16 @@ Fingerprint = tuple[object, ...]
 
 @dataclass(frozen=True)
 class Entry:
-    """One file of a source: ``path`` relative and POSIX, ``""`` when the source is one file."""
+    """One file of a source: ``path`` relative and POSIX, ``""`` when the source is one file.
+
+    Attributes: md5: 16 bytes, where its store has them and says so.
+    """
 
     path: str
     size: int
     fingerprint: Fingerprint
     open: Callable[[], BinaryIO]
+    md5: bytes | None = None
 
 
 class Source(Protocol):
@@ -85,9 +89,25 @@ def digest(
     return manifest_digest(lines)
 
 
-def source_at(location: str | os.PathLike[str]) -> Source:
+def stored_digest(source: Source) -> Digest | None:
+    """Return the hash by what the store says of its objects, unread; None where it says nothing.
+
+    An encrypted object's may differ from its content's, but none has another's by chance.
+    """
+    lines = []
+    for entry in source.entries():
+        if entry.md5 is None:
+            return None
+        if not source.is_directory:
+            return Digest(encode(entry.md5), entry.size, FILE_HASH)
+        lines.append(ManifestLine(entry.path, entry.size, entry.md5.hex()))
+    return manifest_digest(lines)
+
+
+def source_at(location: str | os.PathLike[str], *, any_name: bool = False) -> Source:
     """Return the source at a local path or a URL, without reading its content.
 
+    Args: any_name: take a path that is no valid Unicode, too.
     Raises: CredentialsError: a URL carries secrets; KeyInvalidError: the path is no valid Unicode;
         and what :meth:`Source.entries` raises for a single file.
     """
@@ -100,13 +120,13 @@ def source_at(location: str | os.PathLike[str]) -> Source:
     if is_remote(text):
         refuse_credentials(text)
         return RemoteSource(text)
-    return LocalSource(text)
+    return LocalSource(text, any_name=any_name)
 
 
 class LocalSource:
     """A local file or directory."""
 
-    def __init__(self, path: str | Path) -> None:
+    def __init__(self, path: str | Path, *, any_name: bool = False) -> None:
         if "\0" in str(path):
             raise KeyInvalidError(
                 f"the path {str(path)!r} has a NUL character: give another", str(path)
@@ -116,7 +136,7 @@ class LocalSource:
         self.uri = str(self.path)
         self.name = self.path.name
         try:
-            self.uri.encode()
+            self.uri.encode(errors="surrogateescape" if any_name else "strict")
         except UnicodeEncodeError:
             raise KeyInvalidError(
                 f"the path {self.uri!r} is not valid Unicode, which no database can keep: "
@@ -317,9 +337,12 @@ def _remote_entry(fs: Any, path: str, relative: str, info: dict[str, Any]) -> En
         ),
         "",
     )
+    # of an object that was uploaded in one part
+    tag = re.fullmatch('"?([0-9a-f]{32})"?', str(info.get("ETag", "")))
     return Entry(
         relative,
         int(info["size"] or 0),  # a web server need not say
         (info["size"], stamp),
         lambda: cast(BinaryIO, fs.open(path, "rb")),
+        bytes.fromhex(tag[1]) if tag else None,
     )

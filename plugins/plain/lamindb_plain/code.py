@@ -1,78 +1,27 @@
-"""Names and versions of code: where it lies, and the hash of what it says."""
+"""Names of scripts and notebooks: the same wherever their project is checked out."""
 
 from __future__ import annotations
 
-import hashlib
-import os
-import re
-import subprocess
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 
+from lamindb import config, hooks
+from lamindb.errors import LaminError
 from lamindb.hooks import Caller
-
-
-def source_hash(text: str) -> str:
-    """Return SHA-256 of source text, in hex; line ends do not count."""
-    return hashlib.sha256(text.replace("\r\n", "\n").encode()).hexdigest()
+from lamindb.storage.store import Store
 
 
 def key_of(path: Path, caller: Caller) -> str:
-    """Return a name for a file of code that is the same wherever the project is checked out.
-
-    ``<git remote>/<path in the repository>``, without credentials; outside of a repository with a
-    remote, ``<storage id>/<path>`` relative to the folder that holds the storage, else the absolute
-    path.
-    """
-    repository = _repository(path.parent)
-    if repository is not None:
-        top, remote = repository
-        return f"{remote}/{path.resolve().relative_to(top).as_posix()}"
-    if caller.storage_root is not None and path.is_relative_to(caller.storage_root.parent):
-        relative = path.relative_to(caller.storage_root.parent).as_posix()
-        return f"{caller.storage_id}/{relative}"
-    return str(path)
+    return hooks.code_key(path, caller.storage_root, caller.storage_id)
 
 
 @cache
-def _repository(folder: Path) -> tuple[Path, str] | None:
-    top = _git(folder, "rev-parse", "--show-toplevel")
-    remote = _git(folder, "config", "--get", "remote.origin.url")
-    return (Path(top).resolve(), without_credentials(remote)) if top and remote else None
-
-
-def _git(folder: Path, *arguments: str) -> str | None:
-    # within a git hook these name the hook's repository
-    environment = {
-        name: value
-        for name, value in os.environ.items()
-        if name not in ("GIT_DIR", "GIT_WORK_TREE")
-    }
-    try:
-        done = subprocess.run(
-            ["git", "-C", str(folder), *arguments],
-            capture_output=True,
-            text=True,
-            timeout=5,
-            check=False,
-            env=environment,
-        )
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-    return done.stdout.strip() or None
-
-
-def without_credentials(remote: str) -> str:
-    """Return ``host/owner/name`` of a git remote: the same for ssh and https, and no secrets.
-
-    >>> without_credentials("https://me:token@example.org/lab/study.git")
-    'example.org/lab/study'
-    >>> without_credentials("git@example.org:lab/study.git")
-    'example.org/lab/study'
-    """
-    text = re.sub(r"^[A-Za-z][A-Za-z0-9+.-]*://", "", remote)
-    has_scheme = text != remote
-    text = re.sub(r"^[^/]*@", "", text)
-    if not has_scheme:
-        text = re.sub(r"^([^/:]+):(?!/)", r"\1/", text)
-    return re.split(r"[?#]", text, maxsplit=1)[0].rstrip("/").removesuffix(".git")
+def code_key(path: Path) -> str:
+    """The same as :func:`key_of` without the database: the storage's marker names its id."""
+    root, storage_id = None, None
+    with suppress(LaminError, OSError):
+        store = Store(config.configuration().storage)
+        if store.is_local and (storage_id := store.read_marker()) is not None:
+            root = Path(store.root)
+    return hooks.code_key(path, root, storage_id)

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from lamindb.config import given_notebook, notebook_path
-from lamindb.hooks import Caller, InferredTransform
-from lamindb_plain.code import key_of, source_hash
+from lamindb.hooks import Caller, InferredTransform, source_hash
+from lamindb_plain.code import key_of
 
 _told: set[str] = set()
 

@@ -1,0 +1,28 @@
+"""Keeps Prefect from logging each call of our hooks: two lines a run, shipped to its API."""
+
+from __future__ import annotations
+
+import logging
+
+_LOGGERS = (
+    "prefect.engine",
+    "prefect.flow_runs",
+    "prefect.flow_runs.runner",
+    "prefect.flow_runs.worker",
+    "prefect.runner",
+    "prefect.task_runs",
+)
+_STARTS = ("Running hook 'lamindb_", "Hook 'lamindb_")
+
+
+def is_users(record: logging.LogRecord) -> bool:
+    """Whether a line is of anything else than our hooks."""
+    message = record.msg
+    return not (isinstance(message, str) and message.startswith(_STARTS))
+
+
+def hide_hooks() -> None:
+    for name in _LOGGERS:
+        logger = logging.getLogger(name)
+        if is_users not in logger.filters:
+            logger.addFilter(is_users)

@@ -1,0 +1,374 @@
+"""Events outlive their process, and wait on disk while the database is out of reach."""
+
+from __future__ import annotations
+
+import logging
+import multiprocessing
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+import textwrap
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+import lamindb as ln
+from lamindb import config, instance, recorder, spool
+from lamindb.doctor import examine
+from lamindb.hooks import FileWritten, RunFinished, RunStarted, emit, run_id
+
+pytestmark = pytest.mark.filterwarnings("ignore:This process .* is multi-threaded")
+
+TELL = """
+import os, signal, sys, time
+from lamindb.hooks import *
+run = run_id("test", sys.argv[1])
+emit(RunStarted(run=run, engine="test", name=sys.argv[1], pid=os.getpid()))
+path = os.path.abspath(sys.argv[1] + ".csv")
+open(path, "w").write(sys.argv[1])
+emit(FileWritten(run=run, uri=path, stat=FileStat.of(path)))
+emit(RunFinished(run=run, status="completed"))
+"""
+
+
+@pytest.fixture(autouse=True)
+def database(tmp_path: Path) -> Iterator[Path]:
+    ln.setup.init(storage="mydata")
+    yield Path("mydata/.lamindb/lamindb.sqlite").resolve()
+    recorder.close(5)
+
+
+def python(code: str, *arguments: str) -> list[str]:
+    return [sys.executable, "-c", textwrap.dedent(code), *arguments]
+
+
+def told(name: str = "one") -> tuple[str | None, list[str | None]]:
+    """Return the status of a run that TELL told of, and what it wrote."""
+    found = ln.select(ln.Run, id=run_id("test", name)).one_or_none()
+    return (None, []) if found is None else (found.status, [file.key for file in found.outputs])
+
+
+def waiting() -> int:
+    return sum(spool.waiting(config.configuration()).values())
+
+
+COMPLETE = ("completed", ["one.csv"])
+
+
+@pytest.mark.parametrize(
+    ("end", "code"),
+    [
+        ("os.kill(os.getpid(), signal.SIGKILL)", -signal.SIGKILL),
+        ("os.kill(os.getpid(), signal.SIGTERM)", -signal.SIGTERM),
+        ("os._exit(3)", 3),
+        ("sys.exit(3)", 3),
+        ("raise RuntimeError", 1),
+        ("", 0),
+    ],
+    ids=["SIGKILL", "SIGTERM", "_exit", "exit", "exception", "end"],
+)
+def test_a_process_that_ends_loses_nothing(end: str, code: int) -> None:
+    done = subprocess.run(python(TELL + end, "one"), stderr=subprocess.DEVNULL)
+    assert done.returncode == code
+    ln.setup.load("mydata")
+    assert told() == COMPLETE
+    assert waiting() == 0
+
+
+def test_what_the_last_line_was_cut_off_in_is_not_lost_with_it() -> None:
+    subprocess.run(python(TELL + "os.kill(os.getpid(), signal.SIGKILL)", "one"), check=False)
+    [path] = spool.waiting(config.configuration())
+    with path.open("ab") as stream:
+        stream.write(b'no event\n{"event":"RunTeleported","run":"x"}\n{"event":"RunFini')
+    ln.setup.load("mydata")
+    assert told() == COMPLETE
+    assert not path.exists()
+
+
+KEEP = """
+import time
+from lamindb import config, spool
+from lamindb.hooks import RunStarted, RunFinished, run_id
+file, run = spool.SpoolFile(config.configuration()), run_id("test", "one")
+file.append(RunStarted(run=run, engine="test"))
+file.append(RunFinished(run=run, status="completed"))
+print("kept", flush=True)
+time.sleep(60)
+"""
+
+
+def test_events_of_a_process_that_lives_are_left_to_it() -> None:
+    with subprocess.Popen(python(KEEP), stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None and process.stdout.readline() == b"kept\n"
+        ln.setup.load("mydata")
+        assert told() == (None, [])
+        assert (waiting(), list(examine())) == (2, [])
+        process.kill()
+    assert [finding.problem for finding in examine()] == ["events-waiting"]
+    assert [finding.mended for finding in examine(fix=True)] == [True]
+    assert told() == ("completed", [])
+
+
+def test_the_spool_of_another_host_is_taken_over_when_it_was_silent_for_long(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("LAMINDB_HOST", "elsewhere")
+    subprocess.run(python(TELL + "os.kill(os.getpid(), signal.SIGKILL)", "one"), check=False)
+    monkeypatch.delenv("LAMINDB_HOST")
+    [path] = spool.waiting(config.configuration())
+    assert spool.abandoned(config.configuration()) == []
+    long_ago = time.time() - spool.SILENT_S - 60
+    os.utime(path, (long_ago, long_ago))
+    ln.setup.load("mydata")
+    assert told()[0] == "completed"
+
+
+def test_two_processes_that_take_over_at_once_record_everything_once() -> None:
+    for number in range(4):
+        subprocess.run(
+            python(TELL + "os.kill(os.getpid(), signal.SIGKILL)", f"n{number}"), check=False
+        )
+    look = "import lamindb as ln; print(ln.select(ln.File).count())"
+    processes = [
+        subprocess.Popen(python(look), stdout=subprocess.PIPE, text=True) for _ in range(3)
+    ]
+    for process in processes:
+        assert process.communicate()[0]
+        assert process.returncode == 0
+    assert {told(f"n{number}")[0] for number in range(4)} == {"completed"}
+    assert ln.select(ln.File, all_versions=True).count() == 4
+
+
+# --- forks, spawns, threads -----------------------------------------------------------------------
+
+
+def tell_from_child(name: str) -> None:
+    run = run_id("test", name)
+    emit(RunStarted(run=run, engine="test", name=name))
+    Path(f"{name}.csv").write_text(name)
+    emit(FileWritten(run=run, uri=str(Path(f"{name}.csv").resolve())))
+    emit(RunFinished(run=run, status="completed"))
+
+
+@pytest.mark.parametrize("method", ["fork", "spawn"])
+def test_children_keep_their_own_events(method: str) -> None:
+    tell_from_child("parent")
+    context = multiprocessing.get_context(method)
+    children = [context.Process(target=tell_from_child, args=(f"c{n}",)) for n in range(3)]
+    for child in children:
+        child.start()
+    tell_from_child("after")
+    for child in children:
+        child.join()
+        assert child.exitcode == 0
+    for name in ("parent", "c0", "c1", "c2", "after"):
+        assert told(name) == ("completed", [f"{name}.csv"])
+
+
+def test_a_forked_child_that_just_goes_takes_nothing_along() -> None:
+    tell_from_child("parent")
+    child = os.fork()
+    if child == 0:
+        tell_from_child("child")
+        os._exit(0)
+    os.waitpid(child, 0)
+    instance.reset()
+    assert told("parent") == ("completed", ["parent.csv"])
+    assert told("child") == ("completed", ["child.csv"])
+
+
+def test_threads_that_tell_at_once_lose_nothing() -> None:
+    threads = [
+        threading.Thread(target=lambda n=n: [tell_from_child(f"t{n}-{m}") for m in range(20)])
+        for n in range(8)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert ln.select(ln.Run, status="completed").count() == 160
+    assert ln.select(ln.File).count() == 160
+
+
+# --- a database out of reach ----------------------------------------------------------------------
+
+Hinder = Callable[[], Callable[[], None]]
+
+
+def lock(database: Path) -> Callable[[], None]:
+    connection = sqlite3.connect(database, isolation_level=None)
+    connection.execute("BEGIN EXCLUSIVE")
+    return connection.close
+
+
+def take_away(database: Path) -> Callable[[], None]:
+    away = database.with_suffix(".away")
+    for suffix in ("", "-wal", "-shm"):
+        source = Path(f"{database}{suffix}")
+        if source.exists():
+            source.rename(f"{away}{suffix}")
+
+    def bring_back() -> None:
+        for suffix in ("", "-wal", "-shm"):
+            if Path(f"{away}{suffix}").exists():
+                Path(f"{away}{suffix}").rename(f"{database}{suffix}")
+
+    return bring_back
+
+
+def damage(database: Path) -> Callable[[], None]:
+    content = database.read_bytes()
+    with sqlite3.connect(database) as connection:
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    content = database.read_bytes()
+    database.write_bytes(b"no database at all" * 1000)
+    return lambda: database.write_bytes(content) and None
+
+
+@pytest.mark.parametrize("hinder", [lock, take_away, damage])
+def test_a_script_ends_as_without_us_while_the_database_is_out_of_reach(
+    hinder: Callable[[Path], Callable[[], None]], database: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    instance.reset()
+    monkeypatch.setenv("LAMINDB_BUSY_TIMEOUT", "0.2")
+    monkeypatch.setenv("LAMINDB_DRAIN_TIMEOUT", "2")
+    back_to_normal = hinder(database)
+    done = subprocess.run(
+        python(TELL + "time.sleep(1.5); print('result'); sys.exit(4)", "one"),
+        capture_output=True,
+        text=True,
+    )
+    back_to_normal()
+    assert (done.returncode, done.stdout) == (4, "result\n")
+    assert len(done.stderr.splitlines()) == 1, done.stderr
+    assert "waits on disk" in done.stderr
+    assert told() == COMPLETE
+
+
+def test_a_database_that_comes_back_gets_what_has_waited(
+    database: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(config.settings, "busy_timeout_s", 0.1)
+    tell_from_child("before")
+    assert told("before")[0] == "completed"
+    bring_back = take_away(database)
+    instance.current().database.dispose()
+    with caplog.at_level(logging.WARNING, "lamindb"):
+        for name in ("one", "two", "three"):
+            tell_from_child(name)
+            recorder.flush(0.5)
+    assert len(caplog.records) == 1, caplog.text
+    bring_back()
+    while waiting():
+        time.sleep(0.05)
+    assert told() == COMPLETE
+
+
+def test_without_a_place_for_the_spool_events_are_recorded_from_memory(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("LAMINDB_SPOOL_DIR", str(tmp_path / "file"))
+    monkeypatch.setenv("LAMINDB_STATE_DIR", str(tmp_path / "file"))
+    tell_from_child("one")
+    assert told() == COMPLETE
+    assert "cannot be kept on disk" in caplog.text
+
+
+def test_a_full_disk_leaves_whole_lines_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    file = spool.SpoolFile(config.configuration())
+    file.append(RunFinished(run="r1", status="completed"))
+    real = os.write
+
+    def write_half(descriptor: int, line: memoryview) -> int:
+        real(descriptor, line[: len(line) // 2])
+        raise OSError(28, "No space left on device")
+
+    # a real disk that is full for one write and not for the next cannot be had
+    monkeypatch.setattr("os.write", write_half)
+    with pytest.raises(OSError, match="No space"):
+        file.append(RunFinished(run="r2", status="completed"))
+    monkeypatch.undo()
+    file.append(RunFinished(run="r3", status="completed"))
+    assert [event.run for event in spool.read(file.path)] == ["r1", "r3"]  # type: ignore[attr-defined]
+    file.close()
+    file.path.unlink()
+
+
+def test_without_an_instance_one_warning_says_so_and_all_goes_on(tmp_path: Path) -> None:
+    apart = tmp_path / "apart"
+    apart.mkdir()
+    environment = {
+        name: value for name, value in os.environ.items() if not name.startswith("LAMINDB")
+    } | {"HOME": str(apart), "XDG_CONFIG_HOME": str(apart)}
+    done = subprocess.run(
+        python(TELL, "one"), cwd=apart, env=environment, capture_output=True, text=True
+    )
+    assert done.returncode == 0
+    assert done.stderr.splitlines() == [
+        line for line in done.stderr.splitlines() if "nothing is recorded: no instance" in line
+    ]
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_one_bad_event_holds_up_no_other(caplog: pytest.LogCaptureFixture) -> None:
+    emit(RunStarted(run="good1", engine="test"))
+    emit(RunStarted(run="bad", engine="test", params={"x": object()}))
+    emit(RunStarted(run="good2", engine="test"))
+    assert {run.id for run in ln.select(ln.Run).all()} >= {"good1", "good2"}
+
+
+def test_a_running_run_has_a_heartbeat(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(recorder, "_BEAT_S", 0.05)
+    emit(RunStarted(run="r1", engine="test"))
+    first = ln.select(ln.Run).one().heartbeat_at
+    while ln.select(ln.Run).one().heartbeat_at == first:
+        time.sleep(0.02)
+    emit(RunFinished(run="r1", status="completed"))
+    recorder.flush()
+    last = ln.select(ln.Run).one().heartbeat_at
+    time.sleep(0.3)
+    assert ln.select(ln.Run).one().heartbeat_at == last
+
+
+def test_a_run_whose_process_died_is_aborted_until_a_late_event_says_how_it_ended() -> None:
+    dead = subprocess.Popen([sys.executable, "-c", ""])
+    dead.wait()
+    start = RunStarted(run="r1", engine="test", pid=dead.pid, host=config.host())
+    emit(start)
+    assert ln.select(ln.Run).one().status == "started"
+    ln.setup.load("mydata")
+    assert ln.select(ln.Run).one().status == "aborted"
+    emit(RunFinished(run="r1", status="completed"))
+    assert ln.select(ln.Run).one().status == "completed"
+
+
+def test_the_instance_that_was_in_use_gets_the_events_told_before_the_next_is_loaded(
+    tmp_path: Path,
+) -> None:
+    tell_from_child("one")
+    ln.setup.init(storage=tmp_path / "other", name="other")
+    assert told() == (None, [])
+    ln.setup.load("mydata")
+    assert told() == COMPLETE
+
+
+def test_the_spool_of_a_network_database_is_in_the_users_state_folder(tmp_path: Path) -> None:
+    there = config.InstanceConfig("shared", "s3://bucket", "postgresql+psycopg://host/db")
+    [folder] = spool.folders(there)
+    assert folder.is_relative_to(tmp_path / "home/.local/state/lamindb/spool")
+
+
+def test_what_is_recorded_is_gone_from_the_spool_and_an_empty_spool_from_the_disk() -> None:
+    tell_from_child("one")
+    assert told() == COMPLETE
+    while waiting():
+        time.sleep(0.01)
+    recorder.close()
+    folders = [folder for folder in spool.folders(config.configuration()) if folder.exists()]
+    assert [list(folder.iterdir()) for folder in folders] == [[]]
