@@ -430,6 +430,9 @@ def test_the_wheel_holds_the_package_with_its_migrations(tmp_path: Path) -> None
     assert {name.split("/")[0] for name in names if "dist-info" not in name} == {
         "lamindb",
         "lamindb_plain",
+        "lamindb_prefect",
+        "lamindb_snakemake",
+        "snakemake_logger_plugin_lamindb",
     }
     assert not any(name.startswith("tests/") or "__pycache__" in name for name in names)
     (entry_points,) = (name for name in names if name.endswith("entry_points.txt"))
