@@ -29,6 +29,8 @@ from lamindb.errors import DatabaseOutdatedError, DatabaseTooNewError
 
 ROOT = Path(__file__).parent.parent
 MIGRATIONS = ROOT / "core" / "lamindb" / "db" / "migrations"
+HEAD = migrate.HEAD
+NEXT = f"{int(HEAD) + 1:04}"
 VERSIONS = sorted((MIGRATIONS / "versions").glob("*.py"))
 
 
@@ -290,20 +292,18 @@ def test_an_older_sqlite_database_is_backed_up_and_upgraded_when_it_is_opened(
     assert path is not None
     user = ln.select(ln.User).one()
     ln.setup.close()
-    write_second_migration(tmp_path, monkeypatch)
+    write_next_migration(tmp_path, monkeypatch)
     ln.setup.load("old")
     assert ln.select(ln.User).one() == user
     with sqlite3.connect(path) as connection:
         found = connection.execute("SELECT nickname, handle FROM user").fetchall()
         version = connection.execute(f"SELECT * FROM {migrate.VERSION_TABLE}").fetchall()
     connection.close()
-    assert (found, version) == ([(None, user.handle)], [("0002",)])
+    assert (found, version) == ([(None, user.handle)], [(NEXT,)])
     (backup,) = path.parent.glob("*.backup")
     with sqlite3.connect(backup) as connection:
         assert connection.execute("SELECT handle FROM user").fetchall() == [(user.handle,)]
-        assert connection.execute(f"SELECT * FROM {migrate.VERSION_TABLE}").fetchall() == [
-            ("0001",)
-        ]
+        assert connection.execute(f"SELECT * FROM {migrate.VERSION_TABLE}").fetchall() == [(HEAD,)]
         assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
     connection.close()
     assert_an_instance_works(tmp_path)
@@ -312,15 +312,15 @@ def test_an_older_sqlite_database_is_backed_up_and_upgraded_when_it_is_opened(
     assert len(list(path.parent.glob("*.backup"))) == 1
 
 
-def write_second_migration(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def write_next_migration(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Let this version of the package know one migration more than the last one did."""
     scripts = tmp_path / "migrations"
     shutil.copytree(MIGRATIONS, scripts, ignore=shutil.ignore_patterns("__pycache__"))
-    (scripts / "versions" / "0002_nicknames.py").write_text(
+    (scripts / "versions" / f"{NEXT}_nicknames.py").write_text(
         "import sqlalchemy as sa\n"
         "from alembic import op\n"
-        'revision = "0002"\n'
-        'down_revision = "0001"\n\n\n'
+        f'revision = "{NEXT}"\n'
+        f'down_revision = "{HEAD}"\n\n\n'
         "def upgrade() -> None:\n"
         '    op.add_column("user", sa.Column("nickname", sa.String(length=8)))\n'
     )
@@ -330,7 +330,7 @@ def write_second_migration(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
         real(config, name, str(scripts) if name == "script_location" else value)
 
     monkeypatch.setattr(Config, "set_main_option", elsewhere)
-    monkeypatch.setattr(migrate, "HEAD", "0002")
+    monkeypatch.setattr(migrate, "HEAD", NEXT)
 
 
 def test_a_failing_migration_leaves_the_database_as_it_was(
@@ -340,8 +340,8 @@ def test_a_failing_migration_leaves_the_database_as_it_was(
     path = instance.current().config.sqlite_path
     assert path is not None
     ln.setup.close()
-    write_second_migration(tmp_path, monkeypatch)
-    with (tmp_path / "migrations" / "versions" / "0002_nicknames.py").open("a") as stream:
+    write_next_migration(tmp_path, monkeypatch)
+    with (tmp_path / "migrations" / "versions" / f"{NEXT}_nicknames.py").open("a") as stream:
         stream.write('    raise RuntimeError("half way")\n')
     with pytest.raises(RuntimeError, match="half way"):
         ln.setup.load("old")
@@ -350,7 +350,7 @@ def test_a_failing_migration_leaves_the_database_as_it_was(
         version = connection.execute(f"SELECT * FROM {migrate.VERSION_TABLE}").fetchall()
     connection.close()
     assert "nickname" not in columns
-    assert version == [("0001",)]
+    assert version == [(HEAD,)]
 
 
 def test_a_newer_database_is_refused_and_left_alone(
@@ -371,11 +371,11 @@ def test_a_newer_database_is_refused_and_left_alone(
 def test_a_shared_database_is_never_upgraded_on_its_own(
     tmp_path: Path, by_models: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(migrate, "HEAD", "0002")
+    monkeypatch.setattr(migrate, "HEAD", NEXT)
     monkeypatch.setattr(InstanceConfig, "sqlite_path", None)
     with pytest.raises(DatabaseOutdatedError, match="run 'lamin db upgrade'"):
         migrate.ensure_current(by_models)
-    assert migrate.revision(by_models) == "0001"
+    assert migrate.revision(by_models) == HEAD
 
 
 def test_upgrading_leaves_the_hosts_logging_alone(by_migrations: Database) -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import click
 
 from lamindb.cli import output
@@ -46,13 +44,10 @@ def why(file: str, than: str | None, as_json: bool) -> None:
 @output.json_option
 def stale(code: bool, disk: bool, limit: int | None, as_json: bool) -> None:
     """List what is out of date, in the order in which to make it anew."""
-    from lamindb.graph.staleness import stale as stale_files
+    from lamindb.graph.staleness import stale_rows
 
-    found = stale_files(code=code, disk=disk)
-    shown = found.head(limit or (len(found) if as_json else output.ROWS)).reset_index()
-    rows: list[Any] = shown.astype(object).where(shown.notna(), None).to_dict("records")
-    for row in rows:
-        row["changed_at"] = row["changed_at"] and row["changed_at"].to_pydatetime()
+    found = stale_rows(code=code, disk=disk)
+    rows = found[: limit or (len(found) if as_json else output.ROWS)]
     if as_json:
         output.print_json(rows)
         return

@@ -22,7 +22,7 @@ from lamindb.errors import (
     DatabaseTooNewError,
 )
 
-HEAD = "0001"
+HEAD = "0002"
 VERSION_TABLE = "lamindb_version"
 
 

@@ -16,6 +16,7 @@ from lamindb import display, instance
 from lamindb.db.frames import TEXT, TIME, typed_frame
 from lamindb.db.schema import file, run, run_file, transform
 from lamindb.errors import LaminError
+from lamindb.graph.model import Row
 from lamindb.hooks import FileStat
 from lamindb.storage.cache import digest_once, recall
 from lamindb.storage.hashing import DIRECTORY_HASH
@@ -67,10 +68,15 @@ def stale(*, code: bool = True, disk: bool = True) -> pd.DataFrame:
         reason (``input``, ``code``, ``disk`` or ``upstream``), because (a sentence), changed_at,
         transform, engine, run_id. No rows: the same columns and dtypes.
     """
+    rows = (row.values() for row in stale_rows(code=code, disk=disk))
+    return typed_frame(_COLUMNS, map(tuple, rows)).set_index("id")
+
+
+def stale_rows(*, code: bool, disk: bool) -> list[Row]:
+    """Return what :func:`stale` does, as dicts."""
     with instance.reading().database.read() as connection:
         found = _Search(connection, code=code, disk=disk)
-        rows = found.rows()
-    return typed_frame(_COLUMNS, rows).set_index("id")
+        return [dict(zip(_COLUMNS, row, strict=True)) for row in found.rows()]
 
 
 class _Search:
