@@ -8,8 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 import postgres as postgres_server
+
+# no test asserts on wall time
+settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("untimed")
 
 # read before a test takes such variables away
 TEST_DB = os.environ.get("LAMINDB_TEST_DB", "sqlite")
@@ -17,6 +22,12 @@ NO_NETWORK = Path(__file__).parent / "no_network"
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        # what shares a server or a process stays together when tests run in parallel
+        folder = item.path.parent.name
+        item.add_marker(
+            pytest.mark.xdist_group("prefect" if folder == "prefect" else item.path.stem)
+        )
     if os.environ.get("LAMINDB_TEST_FULL") == "1":
         return
     skip = pytest.mark.skip(reason="long or heavy: run `python dev.py test --full`")

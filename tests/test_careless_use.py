@@ -225,6 +225,38 @@ def test_a_file_of_two_storages_is_not_deleted_with_one_of_its_records():
     assert not path.exists()
 
 
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("key", "../outside.txt"),
+        ("key", ".lamindb/lamindb.sqlite-journal"),
+        ("key", "renamed.txt"),
+        ("suffix", "/../../../outside.txt"),
+        ("id", "../outside"),
+        ("storage_id", "elsewhere"),
+        ("is_latest", False),
+    ],
+)
+def test_where_a_file_goes_cannot_be_set_after_it_was_made(
+    field: str, value: object, tmp_path: Path
+):
+    keyed, keyless = ln.File(written("a.txt", "a"), key="k.txt"), ln.File(written("b.txt", "b"))
+    for file in (keyed, keyless):
+        setattr(file, field, value)
+        with pytest.raises(RecordError, match=rf"^{field} of .* cannot be set"):
+            ln.add(file)
+    assert [path for path in tmp_path.rglob("*.txt") if path.parent.name != "work"] == []
+    assert ln.select(ln.File, all_versions=True).count() == 0
+
+
+def test_a_record_does_not_delete_what_a_changed_key_leads_to():
+    c, d = (ln.add(ln.File(written(f"{name}.txt", name), key=f"{name}.txt")) for name in "cd")
+    c.key = "d.txt"
+    with pytest.raises(RecordError, match=r"key of c\.txt cannot be set"):
+        ln.delete(c, delete_data=True)
+    assert d.stage().read_text() == "d"
+
+
 def test_a_deleted_record_hands_out_no_bytes():
     file = ln.add(ln.File(written("a.txt", "a"), key="k.txt"))
     file.replace(written("c.txt", "c"))

@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -212,15 +213,23 @@ def compared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, tup
         return done.stdout
 
     run("-m", "lamindb", "init", "--storage", "./mydata")
-    seen = {}
+
+    def trace_all() -> dict[str, Truth]:
+        return {
+            name: trace(python("script.py"), base / "bare" / name, base / "traces" / name)
+            for name in SCRIPTS
+        }
+
     for name, code in SCRIPTS.items():
-        bare, tracked = base / "bare" / name, project / name
         tracking = f"import lamindb as ln; ln.track(params={{'name': {name!r}}})\n"
-        for folder, before in ((bare, ""), (tracked, tracking)):
+        for folder, before in ((base / "bare" / name, ""), (project / name, tracking)):
             prepare(folder, name)
             (folder / "script.py").write_text(before + code)
-        seen[name] = trace(python("script.py"), bare, base / "traces" / name)
-        run("script.py", folder=tracked)
+    with ThreadPoolExecutor(1) as pool:
+        traced = pool.submit(trace_all)
+        for name in SCRIPTS:
+            run("script.py", folder=project / name)
+        seen = traced.result()
     recorded = json.loads(run("-c", READ_BACK))
     assert {name: status for name, (status, _, _) in recorded.items()} == dict.fromkeys(
         SCRIPTS, "completed"

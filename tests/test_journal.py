@@ -28,7 +28,7 @@ from lamindb.db import schema
 from lamindb.errors import BusyError, DataChangedError, KeyConflictError
 from lamindb.journal import Step, undo
 from lamindb.processes import is_running
-from lamindb.storage.hashing import ManifestLine, manifest_digest
+from lamindb.storage.hashing import FILE_HASH, ManifestLine, hash_bytes, manifest_digest
 from lamindb.storage.store import INCOMING, Store
 
 # --- one step, in a store that cannot rename ------------------------------------------------------
@@ -144,6 +144,31 @@ def test_a_step_is_undone_from_wherever_it_had_come_to_also_when_that_is_cut_sho
             undo(memory, step)
         undo(memory, step)
         assert lying(memory) == before, f"killed after {changes} changes"
+
+
+BESIDE = {"key/theirs": "somebody's"}
+
+
+@pytest.mark.parametrize(
+    "reached",
+    [
+        {"key": "old"},
+        {"key": "old", "aside": "old"},
+        {"aside": "old"},
+        {"aside": "old", "key": "new"},
+    ],
+)
+@pytest.mark.parametrize("new", [hash_bytes(b"new"), None])
+def test_undoing_a_file_leaves_what_lies_in_a_folder_of_its_name(
+    reached: Files, new: str | None, bucket: str
+):
+    if new is None and "key" in reached and reached["key"] == "new":
+        return
+    store = Store(f"{bucket}/some")
+    lay(store, {**reached, **BESIDE})
+    step = Step("storage", "key", aside="aside", aside_hash=hash_bytes(b"old"), new_hash=new)
+    undo(store, replace(step, aside_type=FILE_HASH, new_type=FILE_HASH if new else None))
+    assert lying(store) == {"key": "old", **BESIDE}
 
 
 def test_undoing_twice_changes_nothing_more(memory: Store):

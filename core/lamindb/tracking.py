@@ -325,10 +325,7 @@ def _end_all(status: Status, error: str | None = None) -> None:
 def _waiting_at_most(timeout_s: float) -> Iterator[None]:
     """Wait no longer than this for a lock of the database."""
     waited = settings.busy_timeout_s
-    if instance.is_open() and _open and timeout_s < waited:
-        settings.busy_timeout_s = timeout_s
-        with suppress(LaminError):
-            instance.current().database.dispose(close=False)
+    settings.busy_timeout_s = min(timeout_s, waited)
     try:
         yield
     finally:
@@ -402,6 +399,9 @@ def _on_signal(number: int, frame: FrameType | None) -> None:
     # be waited for in vain: then the end waits in the spool
     try:
         with _waiting_at_most(1.0):
+            if instance.is_open() and _open:
+                with suppress(LaminError):
+                    instance.current().database.dispose(close=False)
             _end_all("cancelled", signal.Signals(number).name)
         recorder.close(1.0)
     finally:

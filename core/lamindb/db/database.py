@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
 _WRITE = "lamindb_write"
+# for how long a connection waits for a lock now
+_TIMEOUT = "lamindb_timeout"
 _databases: weakref.WeakSet[Database] = weakref.WeakSet()
 
 
@@ -173,6 +175,9 @@ def _begin(connection: Connection) -> None:
     # a transaction that reads first and then writes fails at once when another has written between;
     # taking the write lock at its start waits instead
     write = connection.get_execution_options().get(_WRITE, False)
+    if connection.info.get(_TIMEOUT, settings.busy_timeout_s) != settings.busy_timeout_s:
+        connection.exec_driver_sql(f"PRAGMA busy_timeout={int(1000 * settings.busy_timeout_s)}")
+    connection.info[_TIMEOUT] = settings.busy_timeout_s
     connection.exec_driver_sql("BEGIN IMMEDIATE" if write else "BEGIN")
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator
 from functools import cache
-from importlib.metadata import entry_points
+from importlib.metadata import EntryPoint, distributions
 from typing import Any
 
 import pluggy
@@ -47,6 +47,20 @@ def plugins() -> pluggy.PluginManager:
     if failures and settings.strict:
         raise failures[0]
     return manager
+
+
+def entry_points(group: str) -> Iterator[EntryPoint]:
+    """Yield those of a group, of each distribution that is first on the path.
+
+    Reads the metadata only of distributions that name the group: there may be hundreds of others.
+    """
+    seen: set[str] = set()
+    for distribution in distributions():
+        text = distribution.read_text("entry_points.txt") or ""
+        if f"[{group}]" not in text or distribution.name in seen:
+            continue
+        seen.add(distribution.name)
+        yield from distribution.entry_points.select(group=group)
 
 
 def are_loaded() -> bool:

@@ -173,16 +173,25 @@ class FileState:
         return made, "path" if made is None else "content"
 
     def _made_elsewhere(self, look: Look) -> Row | None:
-        """The newest record of the same bytes that a run made. All empty files are alike."""
+        """The newest record of the same bytes that another run made. All empty files are alike.
+
+        A copy that the run itself makes of what it reads is not what it read.
+        """
+        run_id = look.event.run
         here = [
-            row for row in self._new_files if row["hash"] == look.hash and row["run_id"] is not None
+            row
+            for row in self._new_files
+            if row["hash"] == look.hash
+            and row["run_id"] is not None
+            and (run_id, row["id"], "output") not in self._links
         ]
         if here:
             return here[-1]
+        own = select(link.c.file_id).where(link.c.run_id == run_id, link.c.role == "output")
         found = (
             self._connection.execute(
                 select(file)
-                .where(file.c.hash == look.hash, file.c.run_id.is_not(None))
+                .where(file.c.hash == look.hash, file.c.run_id.is_not(None), file.c.id.not_in(own))
                 .order_by(desc(file.c.created_at))
                 .limit(1)
             )
@@ -194,7 +203,7 @@ class FileState:
         row = self._files.get(found["id"])
         if row is None:
             row = self._remember({**found, "made_at": None})
-            self._load_links([look.event.run], [row["id"]])
+            self._load_links([run_id], [row["id"]])
         return row
 
     def _was_retracted(self, look: Look) -> bool:

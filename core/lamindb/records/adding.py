@@ -6,12 +6,13 @@ from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar, overload
 
-from sqlalchemy import Connection, Table, desc, insert, literal, select, update
+from sqlalchemy import Connection, Table, delete, desc, insert, literal, select, update
 from sqlalchemy.exc import IntegrityError
 
 from lamindb import instance
 from lamindb.db.schema import file as file_table
 from lamindb.db.schema import now
+from lamindb.db.schema import run_file as run_file_table
 from lamindb.errors import (
     AddError,
     LaminError,
@@ -131,6 +132,7 @@ def _jobs(here: Instance, records: Sequence[Record]) -> list[Job]:
     jobs: dict[int, Job] = {}
     for record in records:
         if isinstance(record, File) and record._pending is not None and id(record) not in jobs:
+            record.refuse_moved()
             store = here.location(record.storage_id).store
             jobs[id(record)] = Job(len(jobs), record, record._pending, store)
     return list(jobs.values())
@@ -280,6 +282,8 @@ def _write_files(connection: Connection, here: Instance, jobs: Sequence[Job]) ->
         if job.is_second and job.twin is not None:
             values = next(values for record, values in written if record is job.twin.file)
         elif job.pending.replaces:
+            if job.latest is not None and job.latest.hash != job.digest.hash:
+                _forget_producers(connection, file.id)
             values = write_row(
                 connection,
                 here,
@@ -319,6 +323,16 @@ def _write_files(connection: Connection, here: Instance, jobs: Sequence[Job]) ->
     for run_id, file_id in links:
         write_link(connection, run_id, file_id, "output")
     return written
+
+
+def _forget_producers(connection: Connection, file_id: str) -> None:
+    """What runs wrote is no more this record's content; that others have read it stays true."""
+    links = run_file_table.c
+    connection.execute(
+        delete(run_file_table).where(
+            links.file_id == file_id, links.role.in_(("output", "retracted"))
+        )
+    )
 
 
 def _row(connection: Connection, table: Table, record_id: str) -> dict[str, Any]:

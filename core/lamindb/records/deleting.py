@@ -18,7 +18,7 @@ from lamindb.instance import Instance
 from lamindb.journal import Operation, Step, operation
 from lamindb.records.base import Record, table_of
 from lamindb.records.file import File
-from lamindb.records.neighbours import Neighbours, covering
+from lamindb.records.neighbours import Moved, Neighbours, covering
 from lamindb.records.run import Run
 from lamindb.records.storage import Storage
 from lamindb.records.transform import Transform
@@ -52,6 +52,8 @@ def delete(
     records = _in_order(given)
     here = instance.current()
     files = [each for each in records if isinstance(each, File)]
+    for file in files:
+        file.refuse_moved()
     with_data = bool(files) and _with_data(files, delete_data)
     _refuse_unmanaged(here, files if with_data else [])
     try:
@@ -86,13 +88,14 @@ def _delete_all(
 ) -> None:
     promoted: list[str] = []
     neighbours, doomed = Neighbours(here), {file.id for file in files}
+    moved: list[Moved] = []
     with operation(
         here.database,
         lambda storage_id: here.location(storage_id).store,
         "delete",
         [(file.storage_id, file.key or file._object_key()) for file in files],
         lambda work, connection: _plan(
-            work, connection, here, records, with_data, force, promoted, neighbours
+            work, connection, here, records, with_data, force, promoted, neighbours, moved
         ),
     ) as work:
         _refuse_changed(here, work.steps)
@@ -100,17 +103,16 @@ def _delete_all(
             store = here.location(step.storage_id).store
             if step.aside is not None:
                 work.confirm()
-                store.move(step.final, step.aside)
+                store.move(step.final, step.aside, step.aside_type)
             if step.back is not None:
                 work.confirm()
-                store.move(step.back, step.final)
+                store.move(step.back, step.final, step.back_type)
         with here.database.begin() as connection:
             trash = [(step.storage_id, step.aside) for step in work.steps if step.aside is not None]
             work.end(connection, trash)
             # a run may have read one meanwhile, or an engine's plugin registered one in place
             _refuse_needed(connection, records, force)
-            for step in work.steps:
-                _refuse_shared(connection, neighbours, step, doomed)
+            _refuse_shared(connection, neighbours, moved, doomed)
             for each in records:
                 _delete_row(connection, each)
             connection.execute(
@@ -153,7 +155,7 @@ def _refuse_changed(here: Instance, steps: Sequence[Step]) -> None:
         if step.aside is None or step.aside_hash is None:
             return
         store = here.location(step.storage_id).store
-        source = store.source(step.final)
+        source = store.source(step.final, step.aside_type)
         if not holds(source, step.aside_hash, anew=True):
             raise DeleteError(
                 f"{store.uri(step.final)} holds other {'files' if source.is_directory else 'bytes'}"
@@ -175,8 +177,10 @@ def _plan(
     force: bool,
     promoted: list[str],
     neighbours: Neighbours,
+    moved: list[Moved],
 ) -> list[Step]:
     promoted.clear()
+    moved.clear()
     for record in records:
         if not _exists(connection, record):
             raise RecordError(f"{record!r} is not in the database: nothing was deleted")
@@ -189,7 +193,9 @@ def _plan(
     files.sort(key=lambda file: len(neighbours.place(file.storage_id, file.key or "")))
     for number, file in enumerate(files):
         row = connection.execute(
-            select(schema.file.c.is_latest, schema.file.c.hash).where(schema.file.c.id == file.id)
+            select(schema.file.c.is_latest, schema.file.c.hash, schema.file.c.hash_type).where(
+                schema.file.c.id == file.id
+            )
         ).one()
         key = object_key(file.id, file.key, file.suffix, is_latest=row.is_latest)
         store = here.location(file.storage_id).store
@@ -206,13 +212,15 @@ def _plan(
                 f"{file.key!r} has older versions, and the folder that it lies in is to be deleted "
                 "too: delete the older versions first"
             )
-        is_there = with_data and store.exists(key) and not goes_along
-        back, back_hash = None, None
+        is_there = with_data and store.exists(key, row.hash_type) and not goes_along
+        back = None
         for before in earlier:
             kept = version_key(before.id, before.suffix)
-            if store.exists(kept):  # one that was overwritten in place has no object
+            if store.exists(
+                kept, before.hash_type
+            ):  # one that was overwritten in place has no object
                 promoted.append(before.id)
-                back, back_hash = kept, before.hash
+                back = kept
                 break
         if is_there or back is not None:
             steps.append(
@@ -222,27 +230,27 @@ def _plan(
                     aside=work.incoming(number, "trash") if is_there else None,
                     aside_hash=row.hash if is_there else None,
                     back=back,
-                    back_hash=back_hash,
+                    back_hash=before.hash if back is not None else None,
+                    aside_type=row.hash_type if is_there else None,
+                    back_type=before.hash_type if back is not None else None,
                 )
             )
-            _refuse_shared(connection, neighbours, steps[-1], doomed)
         if is_there:
             removed.add(place)
+            moved.append(neighbours.moved(file.storage_id, key, file.hash_type))
+    _refuse_shared(connection, neighbours, moved, doomed)
     return steps
 
 
 def _refuse_shared(
-    connection: Connection, neighbours: Neighbours, step: Step, doomed: Collection[str]
+    connection: Connection, neighbours: Neighbours, moved: Sequence[Moved], doomed: Collection[str]
 ) -> None:
-    """Refuse to remove an object whose bytes are another record's too."""
-    if step.aside is None:
-        return
-    other = neighbours.find(connection, step.storage_id, step.final, doomed)
-    if other is not None:
+    """Refuse to remove objects whose bytes are another record's too."""
+    found = neighbours.find(connection, moved, doomed)
+    if found is not None:
         raise DeleteError(
-            f"the object of another record, {other}, shares its bytes with "
-            f"{neighbours.place(step.storage_id, step.final)}: delete both records in one call, or "
-            "one of them with delete_data=False"
+            f"the object of another record, {found[1]}, shares its bytes with {found[0]}: delete "
+            "both records in one call, or one of them with delete_data=False"
         )
 
 
@@ -263,7 +271,7 @@ def _versions_before(connection: Connection, file: File, doomed: set[str]) -> Se
         return []
     table = schema.file
     return connection.execute(
-        select(table.c.id, table.c.suffix, table.c.hash)
+        select(table.c.id, table.c.suffix, table.c.hash, table.c.hash_type)
         .where(
             table.c.storage_id == file.storage_id,
             table.c.key == file.key,

@@ -6,16 +6,34 @@ ones, where they are registered in place. What moves or removes one object must 
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from sqlalchemy import ColumnElement, Connection, and_, or_, select, true
+from sqlalchemy import ColumnElement, Connection, and_, select, true
 
 from lamindb.db.schema import file
 from lamindb.identifiers import FILE_ID_LENGTH
 from lamindb.instance import Instance, Location
+from lamindb.storage.hashing import FILE_HASH
 from lamindb.storage.keys import ancestors
+
+_CHUNK = 500
+
+
+@dataclass(frozen=True)
+class Moved:
+    """An object that is about to be moved or removed: its place, and whether it may be a folder."""
+
+    place: str
+    may_be_folder: bool
+
+    def shares_with(self, other: str) -> bool:
+        """Whether an object at another place is the same one, around it or inside it."""
+        return f"{self.place}/".startswith(f"{other}/") or (
+            self.may_be_folder and other.startswith(f"{self.place}/")
+        )
 
 
 class Neighbours:
@@ -36,29 +54,29 @@ class Neighbours:
         root = self._roots.get(storage_id) or _root(self._here.location(storage_id))
         return f"{root}/{key}"
 
+    def moved(self, storage_id: str, key: str, hash_type: str | None) -> Moved:
+        return Moved(self.place(storage_id, key), hash_type != FILE_HASH)
+
     def find(
-        self, connection: Connection, storage_id: str, key: str, without: Collection[str]
-    ) -> str | None:
-        """Return where another record's object lies that shares bytes with that at a key.
+        self, connection: Connection, objects: Sequence[Moved], without: Collection[str]
+    ) -> tuple[str, str] | None:
+        """Return the place of an object, and that of another record's which shares bytes with it.
 
         Args: without: ids of records that do not count.
         """
-        place = self.place(storage_id, key)
-        for other, root in self._roots.items():
-            if f"{root}/".startswith(f"{place}/"):
-                shared: ColumnElement[bool] = true()
-            elif place.startswith(f"{root}/"):
-                shared = _touching(place.removeprefix(f"{root}/"))
-            else:
-                continue
-            found = connection.execute(
-                select(file.c.id, file.c.key, file.c.suffix)
-                .where(file.c.storage_id == other, file.c.is_latest, shared)
-                .limit(len(without) + 1)
-            )
-            for row in found:
-                if row.id not in without:
-                    return f"{root}/{row.key or f'{row.id}{row.suffix}'}"
+        for storage_id, root in self._roots.items() if objects else ():
+            for near in _near(root, objects):
+                rows = connection.execute(
+                    select(file.c.id, file.c.key, file.c.suffix).where(
+                        file.c.storage_id == storage_id, file.c.is_latest, near
+                    )
+                )
+                for row in rows:
+                    other = f"{root}/{row.key or f'{row.id}{row.suffix}'}"
+                    if row.id not in without:
+                        for each in objects:
+                            if each.shares_with(other):
+                                return each.place, other
         return None
 
 
@@ -72,14 +90,29 @@ def _root(location: Location) -> str:
     return (str(Path(store.root).resolve()) if store.is_local else store.root).rstrip("/")
 
 
-def _touching(key: str) -> ColumnElement[bool]:
-    top = key.split("/", 1)[0]
-    return or_(
-        file.c.key.in_([key, *ancestors(key)]),
-        and_(file.c.key > f"{key}/", file.c.key < f"{key}0"),
-        and_(
-            file.c.key.is_(None),
-            file.c.id == top[:FILE_ID_LENGTH],
-            file.c.suffix == top[FILE_ID_LENGTH:],
-        ),
-    )
+def _near(root: str, objects: Iterable[Moved]) -> Iterator[ColumnElement[bool]]:
+    """Yield conditions that find, among the files of a root, all that share bytes with objects."""
+    keys: set[str] = set()
+    folders = []
+    for each in objects:
+        if each.place.startswith(f"{root}/"):
+            key = each.place.removeprefix(f"{root}/")
+            keys.update((key, *ancestors(key)))
+            if each.may_be_folder:
+                folders.append(key)
+        elif each.may_be_folder and f"{root}/".startswith(f"{each.place}/"):
+            yield true()
+            return
+    ids = {key[:FILE_ID_LENGTH] for key in keys if "/" not in key and len(key) >= FILE_ID_LENGTH}
+    for chunk in _chunks(keys):
+        yield file.c.key.in_(chunk)
+    for chunk in _chunks(ids):
+        yield and_(file.c.key.is_(None), file.c.id.in_(chunk))
+    for key in folders:
+        yield and_(file.c.key > f"{key}/", file.c.key < f"{key}0")
+
+
+def _chunks(values: Iterable[str]) -> Iterator[list[str]]:
+    ordered = sorted(values)
+    for start in range(0, len(ordered), _CHUNK):
+        yield ordered[start : start + _CHUNK]

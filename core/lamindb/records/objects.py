@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NoReturn
 
 from sqlalchemy import ColumnElement, Connection, Row, select
 
@@ -21,7 +21,7 @@ from lamindb.storage.store import Store
 
 _COLUMNS = tuple(
     file_table.c[name]
-    for name in ("id", "hash", "suffix", "key", "name", "storage_id", "is_latest")
+    for name in ("id", "hash", "hash_type", "suffix", "key", "name", "storage_id", "is_latest")
 )
 
 
@@ -108,7 +108,7 @@ def find_lost(connection: Connection, jobs: Sequence[Job]) -> None:
     }
     for job in hashed:
         row = rows.get((job.file.storage_id, job.digest.hash, job.file.name))
-        if row is not None and not job.store.exists(_keyless_key(row)):
+        if row is not None and not job.store.exists(_keyless_key(row), row.hash_type):
             job.lost = row
 
 
@@ -132,8 +132,8 @@ def look(job: Job) -> None:
     key = job.file.key or _keyless_key(same)
     if job.pending.in_place:
         job.is_there = True
-    elif job.store.exists(key):
-        if not holds(job.store.source(key), same.hash):
+    elif job.store.exists(key, same.hash_type):
+        if not holds(job.store.source(key, same.hash_type), same.hash):
             raise ObjectChangedError(
                 f"{job.store.uri(key)} was changed without lamindb and is not what was recorded: "
                 "move it away, then add the old content again, which puts it back"
@@ -148,25 +148,25 @@ def _look_at_former(job: Job) -> None:
     if job.pending.replaces:
         return
     moved = job.latest if job.step is not None and job.step.aside is not None else None
-    if moved is not None and _is_changed(job, job.final, moved.hash):
+    if moved is not None and _is_changed(job, job.final, moved):
         raise ObjectChangedError(
             f"{job.store.uri(job.final)} was changed without lamindb, and would be taken for "
             "the older version: register it first with ln.add(ln.File(path)), or put the old "
             "content back"
         )
     kept = _version_of(job)
-    if kept is not None and _is_changed(job, kept, job.digest.hash, anew=True):
+    if kept is not None and job.older is not None and _is_changed(job, kept, job.older, anew=True):
         raise ObjectChangedError(
             f"{job.store.uri(kept)} was changed without lamindb, and would be removed, for its "
             "content is the latest again: move it away, then add it once more"
         )
 
 
-def _is_changed(job: Job, key: str, known: str | None, *, anew: bool = False) -> bool:
+def _is_changed(job: Job, key: str, known: Row[Any], *, anew: bool = False) -> bool:
     return (
-        known is not None
-        and job.store.exists(key)
-        and not holds(job.store.source(key), known, anew=anew)
+        known.hash is not None
+        and job.store.exists(key, known.hash_type)
+        and not holds(job.store.source(key, known.hash_type), known.hash, anew=anew)
     )
 
 
@@ -179,9 +179,9 @@ def _version_of(job: Job) -> str | None:
 
 def refuse_changed(job: Job) -> None:
     """Refuse to put new bytes in place of some that no record knows: they would be lost."""
-    if job.latest is None or not job.store.exists(job.final):
+    if job.latest is None or not job.store.exists(job.final, job.latest.hash_type):
         return
-    source, known = job.store.source(job.final), job.latest.hash
+    source, known = job.store.source(job.final, job.latest.hash_type), job.latest.hash
     if known is None or not holds(source, known, anew=True):
         raise ObjectChangedError(
             f"{job.store.uri(job.final)} was changed without lamindb, and replacing it would lose "
@@ -221,53 +221,63 @@ def plan(work: Operation, connection: Connection, job: Job) -> Step | None:
         )
     if job.pending.in_place:
         return None
-    taken = job.store.exists(job.final)
-    if job.lost is not None and taken:
-        raise OvertakenError(f"{job.lost.id} has its object again")
+    older = job.latest if job.latest is not None and _stands(job, job.latest) else None
+    if older is None and job.store.exists(job.final):
+        if job.lost is not None:
+            raise OvertakenError(f"{job.lost.id} has its object again")
+        _refuse_folder(connection, job)
+        _refuse_unknown(job)
+    if older is not None and not job.store.is_local and job.is_known:
+        return None
     aside = None
-    if job.latest is not None and taken:
+    if older is not None:
         aside = (
             work.incoming(job.number, "old")
             if job.pending.replaces
-            else version_key(job.latest.id, job.latest.suffix)
+            else version_key(older.id, older.suffix)
         )
-    elif taken:
-        _refuse_folder(connection, job)
-        raise KeyConflictError(
-            f"an object that no record knows lies at {job.store.uri(job.final)}: register it in "
-            "place with ln.File of that path, or choose another key"
-        )
-    if job.store.is_local:
-        return Step(
-            job.file.storage_id,
-            job.final,
-            work.incoming(job.number),
-            aside,
-            job.latest.hash if aside and job.latest else None,
-        )
-    if taken and job.is_known:
-        return None
-    return Step(
+    step = Step(
         job.file.storage_id,
         job.final,
         aside=aside,
-        aside_hash=job.latest.hash if aside and job.latest else None,
-        new_hash=job.digest.hash,
+        aside_hash=older.hash if older is not None else None,
+        aside_type=older.hash_type if older is not None else None,
+    )
+    if job.store.is_local:
+        return replace(step, incoming=work.incoming(job.number))
+    new = job.digest
+    if older is not None and older.hash_type != new.type and job.store.exists(job.final, new.type):
+        _refuse_unknown(job)
+    return replace(step, new_hash=new.hash, new_type=new.type)
+
+
+def _stands(job: Job, row: Row[Any]) -> bool:
+    """Whether something lies where a record's object belongs."""
+    return job.store.exists(job.final, row.hash_type)
+
+
+def _refuse_unknown(job: Job) -> NoReturn:
+    raise KeyConflictError(
+        f"an object that no record knows lies at {job.store.uri(job.final)}: register it in place "
+        "with ln.File of that path, or choose another key"
     )
 
 
 def refuse_shared(connection: Connection, neighbours: Neighbours, jobs: Sequence[Job]) -> None:
-    """Refuse to move an object aside whose bytes are another record's too."""
-    for job in jobs:
-        if job.step is None or job.step.aside is None or job.latest is None:
-            continue
-        other = neighbours.find(connection, job.file.storage_id, job.final, without=[job.latest.id])
-        if other is not None:
-            raise KeyConflictError(
-                f"{job.store.uri(job.final)} cannot get new content: the object of another record, "
-                f"{other}, would move with the old one; delete that record first with "
-                "delete_data=False, or choose another key"
-            )
+    """Refuse to move objects aside whose bytes are another record's too."""
+    rows = [job.latest for job in jobs if job.step is not None and job.step.aside is not None]
+    moved = [
+        neighbours.moved(row.storage_id, row.key or _keyless_key(row), row.hash_type)
+        for row in rows
+        if row is not None
+    ]
+    found = neighbours.find(connection, moved, {row.id for row in rows if row is not None})
+    if found is not None:
+        raise KeyConflictError(
+            f"{found[0]} cannot get new content: the object of another record, {found[1]}, would "
+            "move with the old one; delete that record first with delete_data=False, or choose "
+            "another key"
+        )
 
 
 def find_latest(connection: Connection, jobs: Sequence[Job]) -> None:
@@ -402,7 +412,7 @@ def prove(work: Operation, jobs: Sequence[Job]) -> None:
     for job in jobs:
         step = job.step
         if step is not None and step.incoming is not None and not job.store.links(step.incoming):
-            job.step = replace(step, new_hash=job.digest.hash)
+            job.step = replace(step, new_hash=job.digest.hash, new_type=job.digest.type)
             renamed = True
     if renamed:
         work.amend([job.step for job in jobs if job.step is not None])
@@ -415,7 +425,7 @@ def put(work: Operation, job: Job) -> None:
         return
     if step.aside is not None:
         work.confirm()
-        job.store.move(step.final, step.aside)
+        job.store.move(step.final, step.aside, step.aside_type)
     work.confirm()
     if step.incoming is not None:
         job.store.place(step.incoming, step.final)

@@ -258,12 +258,24 @@ def _kind(mode: int) -> str:
 
 
 class RemoteSource:
-    """A file or a folder behind an fsspec URL."""
+    """A file or a folder behind an fsspec URL.
 
-    def __init__(self, url: str) -> None:
+    Where an object store has both under one name, it is the file, unless the folder is asked for.
+    """
+
+    def __init__(self, url: str, is_directory: bool | None = None) -> None:
         self.uri = url.rstrip("/")
         self.name = self.uri.rsplit("/", 1)[-1]
-        self.is_directory = _info(self.uri)["type"] == "directory"
+        if is_directory:
+            fs, path = filesystem(self.uri)
+            fs.invalidate_cache()
+            if not files_below(fs, path, is_directory=True):
+                raise _missing(self.uri)
+            self.is_directory = True
+        else:
+            self.is_directory = _info(self.uri)["type"] == "directory"
+            if self.is_directory and is_directory is False:
+                raise _missing(self.uri)
 
     def entries(self) -> list[Entry]:
         fs, path = filesystem(self.uri)
@@ -277,7 +289,7 @@ class RemoteSource:
                 _remote_entry(fs, name, name.removeprefix(prefix), info)
                 for name, info in found.items()
                 # object stores mark folders by empty objects whose key ends in a slash
-                if info["type"] == "file" and not name.endswith("/")
+                if info["type"] == "file" and name.startswith(prefix) and not name.endswith("/")
             ),
             key=lambda entry: entry.path.encode(),
         )
@@ -303,12 +315,18 @@ def filesystem(url: str) -> tuple[Any, str]:
     return fs, f"{str(base).rstrip('/')}{slash}{below}".rstrip("/")
 
 
-def files_below(fs: Any, path: str) -> list[str]:
+def files_below(fs: Any, path: str, is_directory: bool | None = None) -> list[str]:
     """Return the path itself if it is a file, else the files in that folder.
 
     fsspec takes ``*?[`` in names for wildcards when it works recursively, not for one file.
+
+    Args: is_directory: which of the two is meant, where an object store may have both.
     """
-    return [str(name) for name in fs.find(path)] if fs.isdir(path) else [path]
+    if is_directory is None:
+        is_directory = bool(fs.isdir(path))
+    if not is_directory:
+        return [path]
+    return [str(name) for name in fs.find(path) if str(name).startswith(f"{path.rstrip('/')}/")]
 
 
 def _info(url: str) -> dict[str, Any]:

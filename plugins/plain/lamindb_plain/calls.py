@@ -50,8 +50,6 @@ ENGINE = "plain"
 MOST_PATHS = 1_000
 DEEPEST = 5
 _LONGEST_PATH = 4_096
-# a file's times are those of the last tick of the kernel's clock
-_TICK_NS = 10_000_000
 
 P = ParamSpec("P")
 _told: set[str] = set()
@@ -171,7 +169,9 @@ class Call:
             return
         try:
             if self._watch is not None:
-                telling.finish(self._watch, self._outputs(), self._inputs())
+                # as in every engine, what a call had written when it failed is nobody's output
+                is_done = status == "completed"
+                telling.finish(self._watch, self._outputs(), self._inputs(), has_outputs=is_done)
         finally:
             current.leave(self._inside)
             if self._exported:
@@ -193,7 +193,7 @@ class Call:
             return now != self._arguments[path]
         if now is None:
             return False
-        return now.ctime_ns >= self._started_ns - _TICK_NS
+        return now.ctime_ns >= self._started_ns - telling.TICK_NS
 
     def _inputs(self) -> list[str]:
         """The paths that were given and are as they were."""

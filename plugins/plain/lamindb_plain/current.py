@@ -42,6 +42,14 @@ def innermost() -> Inside | None:
     return None
 
 
+def innermost_function() -> str | None:
+    """The id of the decorated function's run around this code, tracked runs inside it or not."""
+    found = innermost()
+    while found is not None and not (found.is_function and found.is_open):
+        found = found.outer
+    return None if found is None else found.run
+
+
 def around() -> str | None:
     """The id of the run that a new one in this place is part of: ours, an engine's, or the run of
     the process that started this one."""

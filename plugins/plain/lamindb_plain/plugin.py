@@ -46,8 +46,7 @@ _entered: dict[str, Any] = {}
 def ln_current_run() -> str | None:
     """The run of the decorated function inside which this code is."""
     current = sys.modules.get("lamindb_plain.current")
-    inside = current.innermost() if current is not None else None
-    return inside.run if inside is not None and inside.is_function else None
+    return current.innermost_function() if current is not None else None
 
 
 @hookimpl

@@ -28,6 +28,8 @@ logger = logging.getLogger("lamindb")
 CHILD = Path(__file__).parent / "child"
 # folders that people call one file
 _AS_ONE = re.compile(r"(.*?\.(?:zarr|n5|lance))(?:/.*)?\Z")
+# the times of files are those of the kernel's last tick, up to so long ago
+TICK_NS = 10_000_000
 _WILD = re.compile(r"[*?\[]")
 
 
@@ -122,10 +124,17 @@ def begin(
     return watch
 
 
-def finish(watch: Watch, outputs: Iterable[str] = (), inputs: Iterable[str] = ()) -> None:
+def finish(
+    watch: Watch,
+    outputs: Iterable[str] = (),
+    inputs: Iterable[str] = (),
+    *,
+    has_outputs: bool = True,
+) -> None:
     """Tell of all files that a run has read and written.
 
-    Args: outputs: paths that the run gave back; inputs: paths that it was given, and left alone.
+    Args: outputs: paths that the run gave back; inputs: paths that it was given, and left alone;
+        has_outputs: whether what it has written counts: of a call that failed, it does not.
     """
     observation = watch.observation
     observing.end(observation)
@@ -147,7 +156,7 @@ def finish(watch: Watch, outputs: Iterable[str] = (), inputs: Iterable[str] = ()
     if observation.claims is not None:
         observation.claims.end(list(written))
         claims.forget_children(observation.run)
-    _tell(observation, reads, written)
+    _tell(observation, reads, written if has_outputs else {})
 
 
 def _written(watch: Watch, others: list[claims.Claimed]) -> Iterator[tuple[str, Written]]:
@@ -212,7 +221,7 @@ def _tell(observation: Observation, reads: dict[str, Read], written: dict[str, W
         if uri in told:
             continue
         told.add(uri)
-        changed_ns = final.stat.ctime_ns if final.stat is not None else now
+        changed_ns = final.stat.ctime_ns + TICK_NS if final.stat is not None else now
         emit(
             FileWritten(
                 run=observation.run,
