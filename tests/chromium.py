@@ -70,7 +70,7 @@ class Watched:
         return str(self.page.locator("#ln-panel").inner_text())
 
     def wait_drawn(self) -> None:
-        self.page.wait_for_function("document.body.dataset.drawn")
+        self.page.locator("body[data-drawn]").wait_for()
 
 
 @contextmanager

@@ -23,6 +23,7 @@ LAYERS: list[set[str]] = [
     {"recording"},
     {"recorder"},
     {"query", "setup", "tracking", "doctor"},
+    {"web"},
     {"cli", "testing"},
     {"__init__", "__main__"},
 ]

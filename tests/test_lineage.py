@@ -265,7 +265,7 @@ edges = st.lists(
 
 @given(edges=edges, values=st.lists(st.tuples(st.integers(0, 6), st.integers(0, 6)), max_size=4))
 @settings(
-    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 def test_every_walk_finds_what_a_plain_search_finds(
     project: Path, edges: list[tuple[int, int, str]], values: list[tuple[int, int]]
@@ -510,3 +510,10 @@ def test_view_lineage_prints_the_tree_where_there_is_no_notebook(
     ln.select(ln.Run, name="merge").one().view_lineage(depth=1)
     assert "counts/s*.tsv  × 6" in capsys.readouterr().out
     assert sorted(path.name for path in Path.cwd().iterdir() if path.suffix == ".html") == []
+
+
+def test_a_path_outside_of_the_storage_names_no_file_without_a_key(project: Path) -> None:
+    Path("a.txt").write_text("a")
+    ln.add(ln.File("a.txt"))
+    with pytest.raises(RecordError, match=r"nothing is recorded as '\.\./elsewhere'"):
+        ln.lineage("../elsewhere")

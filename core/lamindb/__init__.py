@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from lamindb import dev, errors, hooks, setup
     from lamindb.config import settings
     from lamindb.graph import Lineage, lineage
+    from lamindb.graph.causes import why
+    from lamindb.graph.compare import diff
+    from lamindb.graph.staleness import stale
     from lamindb.query import Query, Session, select, view
     from lamindb.records import File, Run, Storage, Transform, User
     from lamindb.records.active import context
@@ -38,12 +41,15 @@ _HOMES = {
     "add": "lamindb.records.adding",
     "context": "lamindb.records.active",
     "delete": "lamindb.records.deleting",
+    "diff": "lamindb.graph.compare",
     "finish": "lamindb.tracking",
     "lineage": "lamindb.graph",
     "select": "lamindb.query",
     "settings": "lamindb.config",
+    "stale": "lamindb.graph.staleness",
     "track": "lamindb.tracking",
     "view": "lamindb.query",
+    "why": "lamindb.graph.causes",
 }
 # No module may share a name with an object above: importing it would set the module in its place.
 _MODULES = ("dev", "errors", "hooks", "setup")
@@ -62,6 +68,7 @@ __all__ = [
     "context",
     "delete",
     "dev",
+    "diff",
     "errors",
     "finish",
     "hooks",
@@ -69,8 +76,10 @@ __all__ = [
     "select",
     "settings",
     "setup",
+    "stale",
     "track",
     "view",
+    "why",
 ]
 
 

@@ -28,14 +28,23 @@ def typed_frame(dtypes: Mapping[str, str], rows: Iterable[Sequence[Any]]) -> pd.
 
     Args: dtypes: column → dtype.
     """
+    by_column = list(zip(*rows, strict=True)) or [()] * len(dtypes)
+    return frame_of_columns(
+        {
+            name: (dtype, values)
+            for (name, dtype), values in zip(dtypes.items(), by_column, strict=True)
+        }
+    )
+
+
+def frame_of_columns(columns: Mapping[str, tuple[str, Sequence[Any]]]) -> pd.DataFrame:
+    """Return a DataFrame of columns, each given by its dtype and values."""
     import pandas as pd
 
-    by_column = list(zip(*rows, strict=True)) or [()] * len(dtypes)
     series = {
-        name: pd.Series(list(values), dtype=dtype)
-        for (name, dtype), values in zip(dtypes.items(), by_column, strict=True)
+        name: pd.Series(list(values), dtype=dtype) for name, (dtype, values) in columns.items()
     }
-    return pd.DataFrame(series, columns=list(dtypes))
+    return pd.DataFrame(series, columns=list(columns))
 
 
 def dtype_of(column: Any) -> str:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from sqlalchemy import Connection, Row, Select, func, select
 
 from lamindb import instance
-from lamindb.db.frames import TEXT, TIME, TRUTH, WHOLE, typed_frame
+from lamindb.db.frames import TEXT, TIME, TRUTH, WHOLE, frame_of_columns, typed_frame
 from lamindb.db.schema import file, run, run_file, run_run, transform
 from lamindb.graph.model import Subject
 from lamindb.graph.walking import family_of, runs_from
@@ -35,7 +35,25 @@ COLUMNS = {
     "is_latest": TRUTH,
     "how": TEXT,
 }
-_CHUNK = 500
+# what the query reads, in its order
+_READ = (
+    "run_id",
+    "file_id",
+    "started_at",
+    "file",
+    "finished_at",
+    "transform",
+    "transform_version",
+    "engine",
+    "status",
+    "size",
+    "hash",
+    "is_latest",
+    "how",
+    "next_id",
+)
+_RUN_ID, _FILE_ID, _STARTED_AT, _FILE = range(4)
+_CHUNK = 10_000
 _LATEST = dt.datetime.max.replace(tzinfo=dt.UTC)
 
 
@@ -46,24 +64,37 @@ def frame(
     forth = direction == "downstream"
     with instance.reading().database.read() as connection:
         rows = connection.execute(_query(connection, subject, forth, depth)).all()
-        names = sorted({row.run_id for row in rows})
+        names = sorted({row[_RUN_ID] for row in rows})
         by_value = _run_links(connection, names, forth)
         starts = _starts(connection, subject, forth)
     distances = _distances(rows, by_value, starts, 1 if subject.kind == "file" else 0)
     # an input that several runs wrote is there once for each
-    once = {(row.run_id, row.file_id): row for row in rows}.values()
+    once = {(row[_RUN_ID], row[_FILE_ID]): row for row in rows}.values()
     ordered = sorted(
-        (distances[row.run_id], row.started_at or _LATEST, row.run_id, row.file or "", n, row)
-        for n, row in enumerate(once)
+        (distances[row[_RUN_ID]], row[_STARTED_AT] or _LATEST, row[_RUN_ID], row[_FILE] or "", row)
+        for row in once
     )
-    return typed_frame(COLUMNS, (_values(row, distance) for distance, *_, row in ordered))
+    if not ordered:
+        return typed_frame(COLUMNS, [])
+    values = dict(zip(_READ, zip(*(row for *_, row in ordered), strict=True), strict=True))
+    columns = {
+        **values,
+        "distance": [distance for distance, *_ in ordered],
+        "duration_s": list(map(_duration, values["started_at"], values["finished_at"])),
+    }
+    return frame_of_columns({name: (dtype, columns[name]) for name, dtype in COLUMNS.items()})
+
+
+def _duration(start: dt.datetime | None, end: dt.datetime | None) -> float:
+    return math.nan if start is None or end is None else (end - start).total_seconds()
 
 
 def _query(connection: Connection, subject: Subject, forth: bool, depth: int | None) -> Select[Any]:
     walked = runs_from(
         subject, "downstream" if forth else "upstream", depth, connection.dialect.name
     )
-    found = walked if depth is None else select(walked.c.run_id).distinct().subquery("found")
+    # as a table of its own: else SQLite reads all links to build a Bloom filter of them
+    found = select(walked.c.run_id).distinct().subquery("found")
     near, far = run_file.alias("near"), run_file.alias("far")
     mine, theirs = ("output", "input") if forth else ("input", "output")
     is_made_by = (transform.c.id == run.c.transform_id) & (
@@ -72,19 +103,18 @@ def _query(connection: Connection, subject: Subject, forth: bool, depth: int | N
     return (
         select(
             run.c.id.label("run_id"),
-            run.c.name.label("run_name"),
+            file.c.id.label("file_id"),
+            run.c.started_at,
+            func.coalesce(file.c.key, file.c.name).label("file"),
+            run.c.finished_at,
+            func.coalesce(transform.c.name, run.c.name).label("transform"),
+            run.c.transform_version,
             run.c.engine,
             run.c.status,
-            run.c.started_at,
-            run.c.finished_at,
-            run.c.transform_version,
-            transform.c.name.label("transform"),
-            near.c.how,
-            file.c.id.label("file_id"),
-            func.coalesce(file.c.key, file.c.name).label("file"),
             file.c.size,
             file.c.hash,
             file.c.is_latest,
+            near.c.how,
             far.c.run_id.label("next_id"),
         )
         .select_from(found)
@@ -109,7 +139,9 @@ def _run_links(connection: Connection, names: list[str], forth: bool) -> dict[st
     mine, theirs = (
         (run_run.c.other_id, run_run.c.run_id) if forth else (run_run.c.run_id, run_run.c.other_id)
     )
-    found = defaultdict(list)
+    found: dict[str, list[str]] = defaultdict(list)
+    if connection.execute(select(run_run.c.run_id).limit(1)).first() is None:
+        return found  # as where no engine passes values: spares many parameters
     for start in range(0, len(names), _CHUNK):
         query = select(mine, theirs).where(mine.in_(names[start : start + _CHUNK]))
         for one, other in connection.execute(query):
@@ -122,8 +154,8 @@ def _distances(
 ) -> dict[str, int]:
     nexts = defaultdict(list)
     for row in rows:
-        if row.next_id is not None:
-            nexts[row.run_id].append(row.next_id)
+        if row[-1] is not None:
+            nexts[row[_RUN_ID]].append(row[-1])
     found = dict.fromkeys(starts, first)
     left = deque(starts)
     while left:
@@ -133,23 +165,3 @@ def _distances(
                 found[other] = found[name] + 1
                 left.append(other)
     return found
-
-
-def _values(row: Row[Any], distance: int) -> tuple[Any, ...]:
-    done = row.started_at is not None and row.finished_at is not None
-    return (
-        distance,
-        row.run_id,
-        row.transform or row.run_name,
-        row.transform_version,
-        row.engine,
-        row.status,
-        row.started_at,
-        (row.finished_at - row.started_at).total_seconds() if done else math.nan,
-        row.file_id,
-        row.file,
-        row.size,
-        row.hash,
-        row.is_latest,
-        row.how,
-    )

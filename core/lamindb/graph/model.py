@@ -165,8 +165,15 @@ class Graph:
 
     # --- words ------------------------------------------------------------------------------------
 
+    @property
+    def title(self) -> str:
+        """What a person calls the subject."""
+        if self.subject.kind == "file":
+            return label(self.subject.row)
+        return self.name_of(self.subject.id)
+
     def name_of(self, run_id: str) -> str:
-        """What a person calls a run: its own name, else its transform's, else its id."""
+        """What a person calls a run: its transform's name, else its own, else its id."""
         run = self.runs.get(run_id) or self.parents[run_id]
         made = self.transform_of(run_id)
         return str((made["name"] if made else None) or run["name"] or run_id)

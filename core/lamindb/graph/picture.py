@@ -61,7 +61,7 @@ class _Picture:
         return {
             "focus": graph.subject.id,
             "starts": sorted(graph.starts & names),
-            "title": display.printable(_title(graph.subject)),
+            "title": display.printable(graph.title),
             "instance": here.name,
             "made_at": schema.now().isoformat(),
             "version": __version__,
@@ -165,8 +165,7 @@ class _Picture:
     def _file(self, name: str) -> dict[str, Any]:
         row = self._graph.files[name]
         up, down = self._of_files.get(name, (0, 0))
-        path = _path(row)
-        is_gone = path is not None and isinstance(path, Path) and not path.exists()
+        path, is_gone = object_of(row)
         notes = [
             "" if row["is_latest"] else "older version",
             "gone" if is_gone else "",
@@ -180,7 +179,7 @@ class _Picture:
             "details": self._file_details(row, path, is_gone),
         }
 
-    def _file_details(self, row: Row, path: Any, is_gone: bool) -> list[Detail]:
+    def _file_details(self, row: Row, path: str | None, is_gone: bool) -> list[Detail]:
         version = "the latest" if row["is_latest"] else "an older one: there is newer content"
         hashed = f"{row['hash']} ({row['hash_type']})" if row["hash"] else row["hash_note"]
         return _details(
@@ -191,8 +190,8 @@ class _Picture:
             ("hash", hashed, "code"),
             ("version", version if row["key"] else None, "text"),
             ("object", "is gone from where it was" if is_gone else None, "text"),
-            ("path", None if path is None else str(path), "code"),
-            ("source", row["source_uri"] if row["source_uri"] != str(path) else None, "code"),
+            ("path", path, "code"),
+            ("source", row["source_uri"] if row["source_uri"] != path else None, "code"),
             ("recorded", row["created_at"], "time"),
             ("by", self._handles.get(row["created_by_id"]), "text"),
             ("id", row["id"], "code"),
@@ -234,6 +233,7 @@ class _Picture:
             ("source", made.get("reference"), "link"),
             ("engine", row["engine"], "text"),
             ("reference", row["reference"], "link"),
+            ("engine's page", _url(row["details"] or {}), "link"),
             ("started", row["started_at"], "time"),
             ("ended", row["finished_at"], "time"),
             ("took", display.duration(row["started_at"], row["finished_at"]), "text"),
@@ -247,11 +247,6 @@ class _Picture:
             ("more", _flat(row["details"] or {}), "map"),
             ("id", row["id"], "code"),
         )
-
-
-def _title(subject: Subject) -> str:
-    row = subject.row
-    return label(row) if subject.kind == "file" else str(row["name"] or row["id"])
 
 
 def _details(*details: tuple[str, Any, str]) -> list[Detail]:
@@ -286,6 +281,11 @@ def _flat(details: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in flat.items() if value not in (None, "", [], {})}
 
 
+def _url(details: dict[str, Any]) -> str | None:
+    facts = (each for each in details.values() if isinstance(each, dict))
+    return next((str(each["url"]) for each in facts if each.get("url")), None)
+
+
 def _bytes(size: int | None) -> str | None:
     if size is None:
         return None
@@ -296,14 +296,18 @@ def _last(key: str | None) -> str | None:
     return key.rsplit("/", 1)[-1] if key else None
 
 
-def _path(row: Row) -> Any:
-    """Return where the object lies; None for a folder of another host."""
+def object_of(row: Row) -> tuple[str | None, bool]:
+    """Return where a file's object lies, and whether it is gone from there.
+
+    None for a folder of another host. Behind a URL nothing is looked for.
+    """
     try:
         store = instance.current().location(row["storage_id"]).store
     except LaminError:
-        return None
+        return None, False
     key = object_key(row["id"], row["key"], row["suffix"], is_latest=row["is_latest"])
-    return Path(store.uri(key)) if store.is_local else store.uri(key)
+    path = store.uri(key)
+    return path, store.is_local and not Path(path).exists()
 
 
 def _handles() -> dict[str, str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Table, desc, or_, select
+from sqlalchemy import Table, desc, false, or_, select
 
 from lamindb import instance
 from lamindb.config import is_remote
@@ -22,13 +22,15 @@ def find(reference: str) -> tuple[Table, Row]:
     Raises: RecordError: nothing is recorded under that name.
     """
     path = reference if is_remote(reference) else str(Path(reference).absolute())
+    key = instance.current().default_location.store.key_of(path)
     candidates = (
         (file, file.c.id == reference),
         (run, run.c.id == reference),
         (transform, transform.c.id == reference),
         (file, file.c.key == reference),
         (file, file.c.source_uri == path),
-        (file, file.c.key == instance.current().default_location.store.key_of(path)),
+        # outside of the storage it has none, and files without a key are not meant
+        (file, file.c.key == key if key is not None else false()),
         (file, file.c.name == reference),
         (transform, or_(transform.c.name == reference, transform.c.key == reference)),
     )

@@ -113,7 +113,7 @@ class Lineage:
         """
         from lamindb.graph.page import page
 
-        return page(self._picture(depth))
+        return page(self.picture(depth))
 
     def show(self, depth: int | None = None) -> None:
         """Show the picture in a notebook, and the tree elsewhere."""
@@ -122,7 +122,7 @@ class Lineage:
 
             from lamindb.graph.page import frame
 
-            display(HTML(frame(self._picture(depth))))  # type: ignore[no-untyped-call]
+            display(HTML(frame(self.picture(depth))))  # type: ignore[no-untyped-call]
         else:
             from rich.console import Console
 
@@ -131,9 +131,9 @@ class Lineage:
     def _repr_html_(self) -> str:
         from lamindb.graph.page import frame
 
-        return frame(self._picture(None))
+        return frame(self.picture())
 
-    def _picture(self, depth: int | None) -> dict[str, Any]:
+    def picture(self, depth: int | None = None) -> dict[str, Any]:
         from lamindb.graph.picture import picture
 
         return picture(self.subject, _checked(depth))

@@ -18,6 +18,7 @@
 
   const $ = (id) => document.getElementById(id);
   const data = JSON.parse($("lineage-data").textContent);
+  const links = typeof data.links === "string";   // whether it is in the web app
   const nodes = new Map(data.nodes.map((node) => [node.id, node]));
   const place = new Map(data.nodes.map((node, at) => [node.id, at]));
   const before = new Map(), after = new Map();
@@ -203,7 +204,7 @@
         if (!hidden || found.length >= 2 * MOST_STUBS) continue;
         const id = way + ":" + name;
         const full = `${hidden.toLocaleString("en")} more ${way}stream` +
-          (known || data.links ? ": show them" : " are recorded, but not in this page");
+          (known || links ? ": show them" : " are recorded, but not in this page");
         found.push({ data: { id, kind: "stub", of: members[0], known, full, members: [],
                              label: "+" + hidden.toLocaleString("en") } });
         found.push({ data: { id: "e " + id, role: "stub",
@@ -377,7 +378,7 @@
   function nodePanel(node) {
     const doing = make("div", { class: "doing" });
     if (node.id !== state.focus) doing.append(button("Centre on this", () => focusOn(node.id)));
-    if (data.links) {
+    if (links) {
       const where = node.kind === "file" ? "files" : "runs";
       doing.append(make("a", { class: "button", href: `${data.links}/${where}/${node.id}` }, "Open its page"));
     }
@@ -392,7 +393,7 @@
   function boxPanel(item) {
     const box = data.boxes[item.run];
     const doing = make("div", { class: "doing" });
-    if (data.links) doing.append(make("a", { class: "button", href: `${data.links}/runs/${item.run}` }, "Open its page"));
+    if (links) doing.append(make("a", { class: "button", href: `${data.links}/runs/${item.run}` }, "Open its page"));
     return [make("h2", { dir: "auto" }, box.label), kindLine(box), doing, details(box.details)];
   }
 
@@ -486,7 +487,7 @@
       tapped.push(item.id);
       if (item.kind === "stub") {
         if (item.known) { if (state.steps < longest()) step(1); else focusOn(item.of); }
-        else if (data.links) location.href = `${data.links}/lineage/${item.of}`;
+        else if (links) location.href = `${data.links}/lineage/${item.of}`;
         return;
       }
       show(item.id);
