@@ -2,6 +2,7 @@
 
 import asyncio
 import inspect
+import json
 import subprocess
 import sys
 import threading
@@ -11,8 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 
 import lamindb as ln
+from lamindb.cli import main
 from lamindb_plain import flow, step
 
 
@@ -68,17 +71,36 @@ def test_calls_are_nested_runs_with_parameters_and_files() -> None:
     assert first.environment_id is not None
 
 
+def test_runs_are_shown_below_those_that_started_them() -> None:
+    analysis()
+    lines = CliRunner().invoke(main, ["runs", "--tree"]).output.splitlines()
+    assert [line.split("  ")[0] for line in lines] == ["analysis", "├── clean", "└── statistics"]
+    assert "completed" in lines[1]
+    assert "1 in, 1 out" in lines[1]
+    (found,) = json.loads(CliRunner().invoke(main, ["runs", "--tree", "--json"]).output)
+    assert (found["name"], [run["name"] for run in found["children"]]) == (
+        "analysis", ["clean", "statistics"],
+    )  # fmt: skip
+    part = CliRunner().invoke(main, ["runs", "--tree", "--transform", "clean"]).output
+    assert part.startswith("clean  completed")
+
+
 def test_a_function_looks_as_it_did() -> None:
     assert (clean.__name__, clean.__doc__) == ("clean", "Make it clean.")
     assert list(inspect.signature(clean).parameters) == ["raw", "scale", "api_token"]
     assert inspect.iscoroutinefunction(step(_coroutine))
-    assert inspect.isgeneratorfunction(step(_generator)) is False or True
+    assert inspect.isgeneratorfunction(step(_generator))
+    assert inspect.isasyncgenfunction(step(_async_generator))
     with pytest.raises(TypeError, match="missing 1 required positional argument"):
         clean()  # type: ignore[call-arg]
     assert runs()["clean"].status == "failed"
 
 
 async def _coroutine() -> None: ...
+
+
+async def _async_generator() -> AsyncIterator[int]:
+    yield 1
 
 
 def _generator() -> Iterator[int]:
