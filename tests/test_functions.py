@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 import threading
+import types
 from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -392,6 +393,17 @@ def test_files_as_arguments_and_results_are_inputs_and_outputs() -> None:
     made = using([given])
     (run,) = runs().values()
     assert (run.inputs, run.outputs) == ([given], [made])
+
+
+def test_a_call_while_another_thread_loads_the_records_is_recorded(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as half_loaded:
+        name = "lamindb.records.file"
+        half_loaded.setitem(sys.modules, name, types.ModuleType(name))
+        clean(Path("raw.csv"))
+    assert caplog.text == ""
+    assert keys(runs()["clean"].outputs) == ["clean2.csv"]
 
 
 def test_a_call_is_not_disturbed_by_what_cannot_be_recorded(
