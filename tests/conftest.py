@@ -5,13 +5,29 @@ import sys
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, settings
 
+import postgres as postgres_server
+
+# no test asserts on wall time
+settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("untimed")
+
+# read before a test takes such variables away
+TEST_DB = os.environ.get("LAMINDB_TEST_DB", "sqlite")
 NO_NETWORK = Path(__file__).parent / "no_network"
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        # what shares a server or a process stays together when tests run in parallel
+        folder = item.path.parent.name
+        item.add_marker(
+            pytest.mark.xdist_group("prefect" if folder == "prefect" else item.path.stem)
+        )
     if os.environ.get("LAMINDB_TEST_FULL") == "1":
         return
     skip = pytest.mark.skip(reason="long or heavy: run `python dev.py test --full`")
@@ -45,6 +61,46 @@ def _reset_lamindb() -> None:
     """Forget the process-wide instance, context and engine, if a test has made any."""
     if "lamindb.instance" in sys.modules:
         sys.modules["lamindb.instance"].reset()
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[postgres_server.Server]:
+    """A PostgreSQL server; skips where none is installed."""
+    if postgres_server.binaries() is None:
+        pytest.skip("no PostgreSQL server is installed: apt-get install postgresql")
+    with postgres_server.server() as running:
+        yield running
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Run what is marked ``databases`` with either kind of database."""
+    if metafunc.definition.get_closest_marker("databases"):
+        metafunc.parametrize("database_kind", ["sqlite", "postgresql"], indirect=True)
+
+
+@pytest.fixture(autouse=True)
+def database_kind(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Have an instance that names no database get one of this kind.
+
+    ``LAMINDB_TEST_DB=postgresql`` runs every test so, but for the processes that one starts with an
+    instance of their own.
+    """
+    kind: str = getattr(request, "param", None) or TEST_DB
+    if kind == "postgresql":
+        server = request.getfixturevalue("postgres")
+        from lamindb import config
+
+        derive = config.config_from_storage
+        urls: dict[str, str] = {}
+
+        def with_server(storage: Any, db: str | None = None, name: str | None = None) -> Any:
+            if db is None:
+                root = config.normalise_root(storage)
+                db = urls.get(root) or urls.setdefault(root, server.database())
+            return derive(storage, db, name)
+
+        monkeypatch.setattr(config, "config_from_storage", with_server)
+    return kind
 
 
 @pytest.fixture(scope="session")

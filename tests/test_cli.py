@@ -20,6 +20,7 @@ from typing import Any
 import click
 import pytest
 from click.testing import CliRunner, Result
+from upath import UPath
 
 import lamindb as ln
 from lamindb import instance
@@ -877,6 +878,32 @@ def test_a_sound_instance_has_no_findings(project: Path) -> None:
     step("again", outputs=("clean.csv",))
     assert lamin("doctor") == "Everything is as recorded.\n"
     assert lamin("doctor", "--hash", "--fix") == "Everything is as recorded.\n"
+    assert lamin_json("doctor") == []
+
+
+def test_doctor_leaves_the_files_of_nested_storages_and_instances_to_those(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    inner = project / "mydata/inner"
+    inner.mkdir()
+    ln.add(ln.Storage(inner))
+    (inner / "x.txt").write_text("x")
+    ln.add(ln.File(inner / "x.txt"))
+    ln.setup.init(project / "mydata/deep", name="deep")
+    monkeypatch.setenv("LAMINDB_INSTANCE", str(project / "mydata"))
+    (project / "mydata/sub/.lamindb").mkdir(parents=True)
+    (project / "mydata/sub/.lamindb/instance.toml").write_text("of a project folder")
+    (inner / "unknown.txt").write_text("?")
+    assert findings().keys() == {"object-unrecorded"}
+    [found] = lamin_json("doctor", code=1)
+    assert found["subject"] == str(inner / "unknown.txt")
+
+
+def test_doctor_leaves_the_files_of_nested_buckets_to_those(bucket: str, tmp_path: Path) -> None:
+    ln.setup.init(bucket, db=f"sqlite:///{tmp_path}/records.sqlite")
+    ln.add(ln.Storage(f"{bucket}/inner"))
+    (UPath(bucket) / "inner" / "x.txt").write_text("x")
+    ln.add(ln.File(f"{bucket}/inner/x.txt"))
     assert lamin_json("doctor") == []
 
 

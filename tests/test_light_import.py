@@ -35,7 +35,14 @@ except SystemExit as end:
 
 @pytest.mark.parametrize(
     "package",
-    ["lamindb", "lamindb.hooks", "lamindb_plain", "lamindb_prefect", "lamindb_prefect.plugin"],
+    [
+        "lamindb",
+        "lamindb.hooks",
+        "lamindb_plain",
+        "lamindb_prefect",
+        "lamindb_prefect.plugin",
+        "lamindb_snakemake",
+    ],
 )
 def test_importing_loads_no_heavy_library_and_writes_nothing(package: str, tmp_path: Path) -> None:
     before = sorted(tmp_path.rglob("*"))

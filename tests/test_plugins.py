@@ -55,7 +55,7 @@ def registered() -> set[str]:
 
 
 def test_the_built_in_plugins_register_like_any_other() -> None:
-    assert {"formats", "plain"} <= registered()
+    assert {"formats", "plain", "snakemake"} <= registered()
 
 
 def load_badly() -> Any:

@@ -18,6 +18,7 @@ from typing import Any
 
 import pandas as pd
 import pytest
+from sqlalchemy import inspect as inspect_database
 from sqlalchemy import select, text
 
 import lamindb as ln
@@ -37,6 +38,8 @@ from lamindb.errors import (
     RecordError,
 )
 from lamindb.storage import sources
+
+pytestmark = pytest.mark.databases
 
 FRAME = pd.DataFrame({"x": [1, 2], "y": ["a", "b"]})
 TABLES = {
@@ -105,8 +108,8 @@ def links() -> list[tuple[str, str, str, str]]:
 def test_the_columns_are_those_of_the_contract_in_its_order(table: str, columns: str) -> None:
     assert [column.name for column in schema.metadata.tables[table].columns] == columns.split()
     with instance.current().database.read() as connection:
-        found = connection.execute(text(f'PRAGMA table_info("{table}")')).all()
-    assert [row.name for row in found] == columns.split()
+        found = [column["name"] for column in inspect_database(connection).get_columns(table)]
+    assert found == columns.split()
 
 
 @pytest.mark.parametrize("name", [*CLASSES, "file"])
@@ -173,7 +176,9 @@ def test_params_come_back_as_they_were() -> None:
 
 
 @pytest.mark.parametrize(
-    "params", [{"x": object()}, {"x": float("nan")}, {"x": {1, 2}}, ["x"]], ids=str
+    "params",
+    [{"x": object()}, {"x": float("nan")}, {"x": {1, 2}}, ["x"]],
+    ids=["object", "nan", "set", "list"],
 )
 def test_params_that_are_not_json_are_refused(params: Any) -> None:
     with pytest.raises(RecordError, match="params"):
@@ -741,7 +746,9 @@ def test_the_same_record_twice_in_a_list_is_added_once(make: Callable[..., Path]
     assert ln.select(ln.File).count() == 1
 
 
-@pytest.mark.parametrize("given", ["text", 5, None, b"x", object()], ids=str)
+@pytest.mark.parametrize(
+    "given", ["text", 5, None, b"x", object()], ids=["str", "int", "None", "bytes", "object"]
+)
 def test_what_is_no_record_is_refused(given: Any) -> None:
     for wrong in (given, [given]):
         with pytest.raises(ValueError, match="is not a record"):

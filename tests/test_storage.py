@@ -28,8 +28,16 @@ from hypothesis.stateful import (
 )
 
 import lamindb as ln
+from lamindb import instance
 from lamindb.config import cache_dir
-from lamindb.errors import DeleteError, ObjectMissingError, RecordError, StorageFullError
+from lamindb.errors import (
+    DeleteError,
+    KeyConflictError,
+    ObjectMissingError,
+    RecordError,
+    StorageFullError,
+)
+from lamindb.storage.sources import stored_digest
 
 pytest.register_assert_rewrite("storage_contract")
 
@@ -84,6 +92,48 @@ class TestS3(StagingContract, StorageContract):
         assert {path.read_bytes() for path in staged[::2]} == {bytes(10**6)}
         assert [tree(path) for path in staged[1::2]] == [{"deep/a.txt": b"a"}] * 8
         assert list((cache_dir() / "objects" / "incoming").glob("*")) == []
+
+    def test_a_file_beside_a_folder_of_its_name_is_that_file_alone(
+        self, objects: Objects, data: Path
+    ) -> None:
+        others = {"data/other.txt": b"of somebody", "data.txt": b"of somebody too"}
+        for key, content in others.items():
+            objects.put(key, content)
+        first = ln.add(ln.File(objects.put("data", b"first")))
+        second = ln.add(ln.File(local_file(data, "2", "second"), key="data"))
+        assert objects.seen() == {**others, "data": b"second"}
+        older = ln.select(ln.File, id=first.id, all_versions=True).one()
+        assert older.stage().read_bytes() == b"first"
+        second.replace(local_file(data, "3", "third"))
+        ln.add(second)
+        assert objects.seen() == {**others, "data": b"third"}
+        local_file(data / "d", "a.txt")
+        with pytest.raises(KeyConflictError, match="no record knows"):
+            ln.add(ln.File(data / "d", key="data"))
+        ln.delete([second, older], delete_data=True)
+        assert objects.seen() == others
+        assert objects.hidden() == set()
+
+    def test_a_directory_beside_a_file_of_its_name_is_that_directory_alone(
+        self, objects: Objects, data: Path
+    ) -> None:
+        local_file(data / "d", "a.txt", "a")
+        folder = ln.add(ln.File(data / "d", key="data"))
+        objects.put("data", b"of somebody")
+        ln.delete(folder, delete_data=True)
+        assert objects.seen() == {"data": b"of somebody"}
+
+    def test_the_store_says_itself_what_its_objects_hold(
+        self, objects: Objects, data: Path
+    ) -> None:
+        local_file(data / "d", "deep/a.txt", "a")
+        local_file(data / "d", "b.txt", "b")
+        for source in (data / "d" / "b.txt", data / "d"):
+            file = ln.add(ln.File(source, key=f"k/{source.name}"))
+            location = instance.current().location(file.storage_id)
+            stored = stored_digest(location.store.source(file.key))
+            assert stored is not None
+            assert (stored.hash, stored.size, stored.type) == (file.hash, file.size, file.hash_type)
 
     @pytest.mark.full
     def test_many_more_files_are_added_as_one(

@@ -29,6 +29,11 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "runs": ("records:runs", "List runs, the newest first."),
     "transforms": ("records:transforms", "List what has been run."),
     "show": ("show:show", "Show a file, run or transform, and where it comes from."),
+    "lineage": ("lineage:lineage", "Show what a file or run comes from, or what came of it."),
+    "why": ("questions:why", "Say why a file differs from its previous version."),
+    "stale": ("questions:stale", "List what is out of date, in the order to make it anew."),
+    "diff": ("questions:diff", "Show what differs between two runs."),
+    "serve": ("serve:serve", "Show the records in the browser, on this machine."),
     "doctor": ("maintenance:doctor", "Compare the records with what is there."),
     "db": ("maintenance:db", "Look after the database."),
 }

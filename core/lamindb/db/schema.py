@@ -163,6 +163,7 @@ run = Table(
         ["transform_id", "transform_version"], ["transform.id", "transform.version"]
     ),
     Index(None, "transform_id", "transform_version"),
+    Index(None, "created_at", "id"),
 )
 
 attempt = Table(
@@ -202,6 +203,7 @@ file = Table(
         ["transform_id", "transform_version"], ["transform.id", "transform.version"]
     ),
     Index(None, "transform_id", "transform_version"),
+    Index(None, "created_at", "id"),
     UniqueConstraint("storage_id", "key", "hash"),
     # one latest version of a key, and one record of the same keyless content: what two processes
     # that add at once cannot both insert

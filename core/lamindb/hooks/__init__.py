@@ -19,8 +19,8 @@ An engine's plugin tells what happens by :func:`emit`, from whichever thread or 
 
 from __future__ import annotations
 
-from lamindb.hooks.code import key_in_repository, source_hash
-from lamindb.hooks.environment import environment
+from lamindb.hooks.code import code_key, key_in_repository, source_hash
+from lamindb.hooks.environments import environment
 from lamindb.hooks.events import (
     EnvironmentSeen,
     Event,
@@ -54,6 +54,7 @@ __all__ = [
     "RunStarted",
     "Serializer",
     "Tracking",
+    "code_key",
     "describe_error",
     "describe_params",
     "emit",

@@ -15,6 +15,7 @@ from lamindb.db.database import insert_if_new
 from lamindb.hooks.events import EnvironmentSeen, Event, RunFinished, RunLinked, RunStarted
 from lamindb.identifiers import USER_ID_LENGTH, random_id
 from lamindb.instance import Instance
+from lamindb.recording.nesting import yield_to_inner
 from lamindb.recording.said import say_recorded
 from lamindb.records.stubs import add_stubs
 from lamindb.records.versions import version_of
@@ -71,6 +72,7 @@ class _Known:
     changed: set[int] = field(default_factory=set)
     was_changed: bool = False
     got_transform: bool = False
+    got_parent: bool = False
 
 
 class _Batch:
@@ -200,6 +202,7 @@ class _Batch:
             values["created_by_id"] = self._user(event.user)
         if event.details:
             values["details"] = _joined({event.engine: event.details}, row["details"] or {})
+        known.got_parent |= row["parent_id"] is None and event.parent is not None
         row.update(
             {
                 name: value
@@ -296,27 +299,27 @@ class _Batch:
                     for row in old
                 ],
             )
-        self._complete_files([each.row for each in known.values() if each.got_transform])
+        self._complete_files({name: each.row for name, each in known.items() if each.got_transform})
+        yield_to_inner(
+            self._connection, sorted(name for name, each in known.items() if each.got_parent)
+        )
 
-    def _complete_files(self, runs: Sequence[dict[str, Any]]) -> None:
+    def _complete_files(self, rows: dict[str, dict[str, Any]]) -> None:
         """Files may have come before the start that says of which transform their run is."""
-        table, by_id = schema.file, {row["id"]: row for row in runs}
-        waiting: set[str] = set()
-        for start in range(0, len(runs), _CHUNK):
-            chunk = [row["id"] for row in runs[start : start + _CHUNK]]
-            query = select(table.c.run_id).where(
-                table.c.run_id.in_(chunk), table.c.transform_id.is_(None)
+        table, names = schema.file, sorted(rows)
+        for start in range(0, len(names), _CHUNK):
+            lacking = select(table.c.run_id).where(
+                table.c.run_id.in_(names[start : start + _CHUNK]), table.c.transform_id.is_(None)
             )
-            waiting.update(self._connection.execute(query).scalars())
-        for run_id in sorted(waiting):
-            row = by_id[run_id]
-            self._connection.execute(
-                update(table)
-                .where(table.c.run_id == run_id, table.c.transform_id.is_(None))
-                .values(
-                    transform_id=row["transform_id"], transform_version=row["transform_version"]
+            for name in set(self._connection.execute(lacking).scalars()):
+                self._connection.execute(
+                    update(table)
+                    .where(table.c.run_id == name, table.c.transform_id.is_(None))
+                    .values(
+                        transform_id=rows[name]["transform_id"],
+                        transform_version=rows[name]["transform_version"],
+                    )
                 )
-            )
 
 
 def _attempt(known: _Known, number: int) -> dict[str, Any]:

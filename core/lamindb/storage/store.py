@@ -19,7 +19,7 @@ from lamindb.errors import (
     StorageMissingError,
     StorageReadOnlyError,
 )
-from lamindb.storage.hashing import Digest, copy_hashing
+from lamindb.storage.hashing import DIRECTORY_HASH, FILE_HASH, Digest, copy_hashing
 from lamindb.storage.sources import (
     Entry,
     LocalSource,
@@ -146,16 +146,24 @@ class Store:
 
     # --- objects --------------------------------------------------------------------------------
 
-    def source(self, key: str) -> Source:
-        """Return an object for reading; raises DataMissingError when there is none."""
-        return LocalSource(self.path(key)) if self.is_local else RemoteSource(self.uri(key))
+    # An object store may have a file and a folder under one name: `hash_type`, where it is known,
+    # says which of the two is meant.
 
-    def exists(self, key: str) -> bool:
+    def source(self, key: str, hash_type: str | None = None) -> Source:
+        """Return an object for reading; raises DataMissingError when there is none."""
+        if self.is_local:
+            return LocalSource(self.path(key))
+        return RemoteSource(self.uri(key), _is_directory(hash_type))
+
+    def exists(self, key: str, hash_type: str | None = None) -> bool:
         if self.is_local:
             return os.path.lexists(self.path(key))
         fs, path = filesystem(self.uri(key))
         with self._explaining(key):
-            return bool(fs.exists(path))
+            if hash_type == DIRECTORY_HASH:
+                fs.invalidate_cache()
+                return bool(files_below(fs, path, is_directory=True))
+            return bool(fs.exists(path) if hash_type is None else fs.isfile(path))
 
     def write(self, source: Source, key: str, advance: Advance | None = None) -> Digest:
         """Copy a source to a key that is free, hashing in the same pass; nothing partial stays.
@@ -247,7 +255,7 @@ class Store:
         source, target = self.path(incoming), self.path(final)
         return target.exists() and source.exists() and source.samefile(target)
 
-    def move(self, source: str, target: str) -> None:
+    def move(self, source: str, target: str, hash_type: str | None = None) -> None:
         """Move an object to a key that is free; in a store without renames, copy, then remove."""
         with self._explaining(target):
             if self.is_local:
@@ -258,22 +266,23 @@ class Store:
                 return
             fs, origin = filesystem(self.uri(source))
             _, destination = filesystem(self.uri(target))
-            for name in files_below(fs, origin):
+            for name in files_below(fs, origin, _is_directory(hash_type)):
                 fs.cp_file(name, destination + name[len(origin) :])
-        self.remove(source)
+        self.remove(source, hash_type)
 
-    def remove(self, key: str) -> None:
+    def remove(self, key: str, hash_type: str | None = None) -> None:
         """Remove an object, and the folders that are empty then; one that is gone is no error."""
         with self._explaining(key):
             if self.is_local:
                 self._remove_local(self.path(key))
                 return
             fs, path = filesystem(self.uri(key))
-            for file in files_below(fs, path):
+            for file in files_below(fs, path, _is_directory(hash_type)):
                 with suppress(FileNotFoundError):
                     fs.rm_file(file)
-            with suppress(OSError, NotImplementedError):
-                fs.rmdir(path)  # stores with folders of their own keep empty ones
+            if hash_type != FILE_HASH:
+                with suppress(OSError, NotImplementedError):
+                    fs.rmdir(path)  # stores with folders of their own keep empty ones
 
     def _remove_local(self, path: Path) -> None:
         if path.is_dir() and not path.is_symlink():
@@ -294,10 +303,16 @@ class Store:
                 break  # not empty, or someone else's
 
     def keys(self) -> Iterator[str]:
-        """List the keys of all objects outside the instance's own folder."""
+        """List the keys of all objects: not an instance's own files, nor those of nested storages.
+
+        A storage nested in one behind a URL has no marker, and is not told apart.
+        """
         if self.is_local:
             for folder, names, files in os.walk(self.root):
-                if Path(folder) == Path(self.root) and FOLDER in names:
+                if Path(folder) != Path(self.root) and (Path(folder) / MARKER).exists():
+                    names.clear()
+                    continue
+                if FOLDER in names:
                     names.remove(FOLDER)
                 for name in files:
                     yield (Path(folder) / name).relative_to(self.root).as_posix()
@@ -306,7 +321,7 @@ class Store:
         prefix = path.rstrip("/") + "/"
         for name in fs.find(path):
             key = str(name).removeprefix(prefix)
-            if not key.startswith(f"{FOLDER}/"):
+            if FOLDER not in key.split("/"):
                 yield key
 
     @contextmanager
@@ -369,6 +384,10 @@ def _in_folder(path: Path, act: Callable[[], T]) -> T:
             return act()
     path.parent.mkdir(parents=True, exist_ok=True)
     return act()
+
+
+def _is_directory(hash_type: str | None) -> bool | None:
+    return None if hash_type is None else hash_type == DIRECTORY_HASH
 
 
 def _discard(target: Any) -> None:

@@ -1,25 +1,27 @@
-"""Names of code by where it lies."""
+"""Names of scripts and notebooks: the same wherever their project is checked out."""
 
 from __future__ import annotations
 
+from contextlib import suppress
+from functools import cache
 from pathlib import Path
 
-from lamindb.hooks import Caller, key_in_repository, source_hash
-
-__all__ = ["key_of", "source_hash"]
+from lamindb import config, hooks
+from lamindb.errors import LaminError
+from lamindb.hooks import Caller
+from lamindb.storage.store import Store
 
 
 def key_of(path: Path, caller: Caller) -> str:
-    """Return a name for a file of code that is the same wherever the project is checked out.
+    return hooks.code_key(path, caller.storage_root, caller.storage_id)
 
-    ``<git remote>/<path in the repository>``, without credentials; outside of a repository with a
-    remote, ``<storage id>/<path>`` relative to the folder that holds the storage, else the absolute
-    path.
-    """
-    key = key_in_repository(path)
-    if key is not None:
-        return key
-    if caller.storage_root is not None and path.is_relative_to(caller.storage_root.parent):
-        relative = path.relative_to(caller.storage_root.parent).as_posix()
-        return f"{caller.storage_id}/{relative}"
-    return str(path)
+
+@cache
+def code_key(path: Path) -> str:
+    """The same as :func:`key_of` without the database: the storage's marker names its id."""
+    root, storage_id = None, None
+    with suppress(LaminError, OSError):
+        store = Store(config.configuration().storage)
+        if store.is_local and (storage_id := store.read_marker()) is not None:
+            root = Path(store.root)
+    return hooks.code_key(path, root, storage_id)

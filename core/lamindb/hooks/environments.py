@@ -25,6 +25,11 @@ def environment() -> str:
     return _tell(os.getpid())
 
 
+def forget() -> None:
+    """Tell of the environment again when it is next asked for: another instance listens now."""
+    _tell.cache_clear()
+
+
 @cache
 def _tell(pid: int) -> str:
     python, packages = python_version(), installed_packages()

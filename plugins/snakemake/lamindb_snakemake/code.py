@@ -1,0 +1,108 @@
+"""What a rule is, as code: its name across checkouts, and the hash that makes its version."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+from lamindb import config
+from lamindb.hooks import InferredTransform, code_key, source_hash
+
+
+class Namer:
+    """Names the code of one workflow; not safe in threads."""
+
+    def __init__(self, snakefile: str) -> None:
+        self.snakefile = snakefile
+        self._root, self._storage_id = _storage()
+        self._key = self._key_of(snakefile)
+        self._rules: dict[tuple[str, str | None], InferredTransform] = {}
+        self._texts: dict[str, tuple[Any, str | None]] = {}
+
+    def workflow(self, snakefiles: list[str]) -> InferredTransform:
+        """Describe the workflow: all of its Snakefiles are its code."""
+        texts = [self._text(path) or "" for path in snakefiles]
+        path = Path(self.snakefile)
+        folder = path.parent.parent if path.parent.name == "workflow" else path.parent
+        return InferredTransform(
+            name=folder.name or path.name,
+            key=self._key,
+            type="pipeline",
+            source_hash=source_hash("\n\0".join(texts)),
+            reference=self.snakefile,
+        )
+
+    def rule(self, rule: Any, script: str | None) -> InferredTransform:
+        """Describe a rule.
+
+        Args: script: path or URL of the script or notebook of the very job, whose name may depend
+            on wildcards.
+        """
+        text = self._text(script) if script is not None else None
+        known = (rule.name, source_hash(text) if text is not None else script)
+        found = self._rules.get(known)
+        if found is None:
+            found = self._rules[known] = InferredTransform(
+                name=rule.name,
+                key=f"{self._key}:{rule.name}",
+                type=_type_of(rule),
+                source_hash=source_hash(text if text is not None else _code_of(rule, script)),
+                reference=script if script is not None else self.snakefile_of(rule),
+                title=_first_line(rule.docstring),
+            )
+        return found
+
+    def snakefile_of(self, rule: Any) -> str:
+        return str(getattr(rule, "snakefile", None) or self.snakefile)
+
+    def _key_of(self, path: str) -> str:
+        if not os.path.isabs(path):  # noqa: PTH117 - a URL
+            return path
+        return code_key(Path(path), self._root, self._storage_id)
+
+    def _text(self, path: str) -> str | None:
+        """Return what a file of code says, reading it again only when it was changed."""
+        try:
+            status = os.stat(path)  # noqa: PTH116
+        except (OSError, ValueError):
+            return None
+        seen = (status.st_mtime_ns, status.st_size, status.st_ino)
+        former, text = self._texts.get(path, (None, None))
+        if former != seen:
+            try:
+                text = Path(path).read_text(encoding="utf-8", errors="replace")
+            except OSError:
+                text = None
+            self._texts[path] = seen, text
+        return text
+
+
+def _storage() -> tuple[Path | None, str | None]:
+    """Return root and id of the instance's storage, as far as its folder says them."""
+    from lamindb.storage.store import Store
+
+    storage = config.configuration().storage
+    if config.is_remote(storage):
+        return None, None
+    marker = Store(storage).read_marker()
+    return (Path(storage), marker) if marker is not None else (None, None)
+
+
+def _type_of(rule: Any) -> Any:
+    return "notebook" if rule.notebook else "script" if rule.script else "pipeline"
+
+
+def _code_of(rule: Any, script: str | None) -> str:
+    """Return what a rule does, without where it stands."""
+    for kind in ("shellcmd", "wrapper", "cwl", "template_engine"):
+        if text := getattr(rule, kind, None):
+            return f"{kind}\0{text}"
+    if script is not None:
+        return f"script\0{script}"
+    return f"run\0{getattr(rule, 'run_func_src', None) or ''}"
+
+
+def _first_line(docstring: str | None) -> str | None:
+    lines = (docstring or "").strip().splitlines()
+    return lines[0].strip()[:200] if lines else None
