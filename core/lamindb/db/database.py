@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from sqlalchemy import Connection, Engine, Table, create_engine, event, make_url, text
-from sqlalchemy.exc import DBAPIError, IntegrityError, OperationalError
+from sqlalchemy.exc import DBAPIError, IntegrityError, OperationalError, StatementError
 from sqlalchemy.pool import QueuePool
 
 from lamindb.config import InstanceConfig, settings
@@ -22,6 +22,7 @@ from lamindb.errors import (
     DatabaseError,
     DatabaseMissingError,
     DatabaseUnreachableError,
+    RecordError,
 )
 
 if TYPE_CHECKING:
@@ -37,7 +38,8 @@ class Database:
     """The records of one instance. Safe in threads; forked children get connections of their own.
 
     Every method raises DatabaseError and its children instead of the driver's errors, except
-    SQLAlchemy's IntegrityError, which the callers that can mend it expect.
+    SQLAlchemy's IntegrityError, which the callers that can mend it expect; and RecordError for a
+    value that cannot be put into its field.
     """
 
     def __init__(self, config: InstanceConfig) -> None:
@@ -130,6 +132,8 @@ class Database:
             raise
         except DBAPIError as error:
             raise self.explain(error) from error
+        except StatementError as error:
+            raise RecordError(f"a value does not fit its field: {error.orig or error}") from error
 
     def explain(self, error: DBAPIError) -> DatabaseError:
         """Return what a driver's error means for the user."""
