@@ -13,6 +13,8 @@ import pytest
 import lamindb as ln
 from lamindb_plain import claims
 
+pytestmark = pytest.mark.observing
+
 
 @pytest.fixture(autouse=True)
 def project() -> Path:
