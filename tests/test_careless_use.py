@@ -1,11 +1,14 @@
 """What careless use must not destroy."""
 
 import os
+import sys
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
 import lamindb as ln
+from lamindb import endings
 from lamindb.errors import (
     CredentialsError,
     DeleteError,
@@ -352,3 +355,17 @@ def test_the_heart_of_a_run_beats(monkeypatch: pytest.MonkeyPatch):
     before = ln.select(ln.Run, id=run.id).one().heartbeat_at
     tracking._beat()
     assert ln.select(ln.Run, id=run.id).one().heartbeat_at > before
+
+
+class NamelessModule(ModuleType):
+    """As cffi's libraries are, which stand among the modules and have no ``__dict__``."""
+
+    __dict__ = property()  # type: ignore[assignment]
+
+
+def test_a_module_without_names_of_its_own_does_not_keep_a_run_from_starting(
+    monkeypatch: pytest.MonkeyPatch,
+):
+    monkeypatch.setitem(sys.modules, "nameless", NamelessModule("nameless"))
+    endings._rebind(sys.exit, sys.exit)
+    assert ln.track(ln.Transform("x")).status == "started"

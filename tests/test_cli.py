@@ -293,6 +293,60 @@ def test_a_variable_that_is_no_number_is_one_line_too(arguments: list[str], vari
     assert done.stderr == f"Error: {variable}='soon' is not a number: give one, or unset it\n"
 
 
+@pytest.mark.parametrize("value", ["inf", "-inf", "nan", "1e400"])
+def test_a_variable_that_is_no_finite_number_is_one_line_too(value: str) -> None:
+    done = spawn("files", LAMINDB_CACHE_SIZE=value)
+    assert done.returncode == 1
+    assert done.stderr == (
+        f"Error: LAMINDB_CACHE_SIZE={value!r} is not a number: give one, or unset it\n"
+    )
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["show"], ["files"], ["runs", "--transform"], ["init", "--storage"]],
+    ids=" ".join,
+)
+def test_an_argument_that_is_no_unicode_is_one_line_too(
+    project: Path, arguments: list[str]
+) -> None:
+    done = subprocess.run(
+        [*(os.fsencode(each) for each in (*LAMIN, *arguments)), b"\xff"], capture_output=True
+    )
+    assert done.returncode == 1
+    assert done.stdout == b""
+    [line] = done.stderr.decode().splitlines()
+    assert "not valid Unicode" in line
+    assert "fault" not in line
+
+
+def test_a_limit_beyond_what_databases_count_is_wrong_usage(project: Path) -> None:
+    result = invoke("files", "-n", "9" * 23)
+    assert result.exit_code == 2
+    assert "is not in the range" in result.stderr
+
+
+@pytest.mark.parametrize("storage", ["./x", "absolute"])
+def test_init_in_a_removed_folder_says_so_or_does_without(storage: str, tmp_path: Path) -> None:
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    os.chdir(gone)
+    gone.rmdir()
+    if storage == "./x":
+        assert "the working directory was removed" in refused("init", "--storage", storage)
+    else:
+        assert lamin("init", "--storage", str(tmp_path / "x")).startswith("instance x\n")
+        ln.setup.delete("x", force=True)
+    os.chdir(tmp_path)
+
+
+def test_init_says_that_the_records_were_gone(project: Path) -> None:
+    instance.reset()
+    Path("mydata/.lamindb/lamindb.sqlite").unlink()
+    first = lamin("init", "--storage", "./mydata").splitlines()[0]
+    assert first == "instance mydata, whose database was gone: this is a new one, without records"
+
+
 def test_a_fault_is_one_line_and_where_it_was_can_be_asked_for(
     project: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

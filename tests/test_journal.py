@@ -23,11 +23,11 @@ from fsspec.core import url_to_fs
 from fsspec.implementations.memory import MemoryFileSystem
 
 import lamindb as ln
-from lamindb import instance, journal
+from lamindb import instance, journal, processes
 from lamindb.db import schema
 from lamindb.errors import BusyError, DataChangedError, KeyConflictError
 from lamindb.journal import Step, undo
-from lamindb.processes import is_running
+from lamindb.processes import is_dead, is_running, this_process
 from lamindb.storage.hashing import FILE_HASH, ManifestLine, hash_bytes, manifest_digest
 from lamindb.storage.store import INCOMING, Store
 
@@ -421,6 +421,35 @@ def test_a_folder_that_is_registered_meanwhile_keeps_what_it_was_recorded_with(
     with pytest.raises(KeyConflictError, match="inside 'a'"):
         ln.add(adding("a/b.txt"))
     assert objects(storage) == []
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads start times from /proc")
+def test_a_process_lives_on_when_the_clock_is_set(monkeypatch: pytest.MonkeyPatch):
+    owner = this_process().as_json()
+    assert owner["ticks"] is not None
+    monkeypatch.setattr(psutil.Process, "create_time", lambda process: owner["started_at"] + 3600)
+    assert not is_dead(owner)
+    assert is_dead({**owner, "ticks": owner["ticks"] + 1})
+
+
+def test_a_process_that_may_not_be_looked_at_lives(monkeypatch: pytest.MonkeyPatch):
+    def hidden(*arguments: Any) -> Any:
+        raise psutil.NoSuchProcess(1)
+
+    owner = {**this_process().as_json(), "pid": 1}
+    monkeypatch.setattr(psutil, "Process", hidden)  # as with hidepid=2, for other users' processes
+    monkeypatch.setattr(processes, "_read_stat", lambda pid: None)
+
+    def refuse(pid: int, sent: int) -> None:
+        raise PermissionError(1, "Operation not permitted")
+
+    for known in (owner, {name: value for name, value in owner.items() if name != "ticks"}):
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "kill", refuse)
+            assert not is_dead(known)
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    assert is_dead({**owner, "pid": ended.pid})
 
 
 EXIT = {"x86_64": 60, "aarch64": 93}

@@ -454,3 +454,20 @@ def test_missing_events_never_stop_those_that_come(data: st.DataObject) -> None:
     record([[event] for event in kept])
     named = {getattr(event, "run", None) for event in kept} - {None}
     assert named <= {row["id"] for row in rows(schema.run)}
+
+
+def test_a_link_is_registered_by_the_name_that_was_used(project: Path) -> None:
+    run = run_id("test", "1")
+    (project / "far").mkdir()
+    (project / "near").symlink_to(project / "far")
+    emit(written("far/data.csv", b"1", run))
+    (project / "link.csv").symlink_to("far/data.csv")
+    emit(written("near/other.csv", b"2", run))
+    uri = str(project / "link.csv")
+    emit(FileWritten(run=run, uri=uri, stat=FileStat.of(uri), at=at(2)))
+    found = {row["key"]: row["hash"] for row in rows(schema.file)}
+    assert found == {
+        "far/data.csv": hash_bytes(b"1"),
+        "far/other.csv": hash_bytes(b"2"),
+        "link.csv": hash_bytes(b"1"),
+    }

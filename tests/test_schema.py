@@ -10,6 +10,7 @@ import subprocess
 import sys
 import zipfile
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -18,19 +19,18 @@ from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
+from sqlalchemy.exc import IntegrityError
 from sqlalchemy.schema import CreateIndex, CreateTable
 
 import lamindb as ln
-from lamindb import instance
+from lamindb import config, instance
 from lamindb.config import InstanceConfig
 from lamindb.db import migrate, schema
 from lamindb.db.database import Database, create_sqlite_file
-from lamindb.errors import DatabaseOutdatedError, DatabaseTooNewError
+from lamindb.errors import DatabaseCorruptError, DatabaseOutdatedError, DatabaseTooNewError
 
 ROOT = Path(__file__).parent.parent
 MIGRATIONS = ROOT / "core" / "lamindb" / "db" / "migrations"
-HEAD = migrate.HEAD
-NEXT = f"{int(HEAD) + 1:04}"
 VERSIONS = sorted((MIGRATIONS / "versions").glob("*.py"))
 
 
@@ -292,18 +292,20 @@ def test_an_older_sqlite_database_is_backed_up_and_upgraded_when_it_is_opened(
     assert path is not None
     user = ln.select(ln.User).one()
     ln.setup.close()
-    write_next_migration(tmp_path, monkeypatch)
+    write_second_migration(tmp_path, monkeypatch)
     ln.setup.load("old")
     assert ln.select(ln.User).one() == user
     with sqlite3.connect(path) as connection:
         found = connection.execute("SELECT nickname, handle FROM user").fetchall()
         version = connection.execute(f"SELECT * FROM {migrate.VERSION_TABLE}").fetchall()
     connection.close()
-    assert (found, version) == ([(None, user.handle)], [(NEXT,)])
+    assert (found, version) == ([(None, user.handle)], [("0002",)])
     (backup,) = path.parent.glob("*.backup")
     with sqlite3.connect(backup) as connection:
         assert connection.execute("SELECT handle FROM user").fetchall() == [(user.handle,)]
-        assert connection.execute(f"SELECT * FROM {migrate.VERSION_TABLE}").fetchall() == [(HEAD,)]
+        assert connection.execute(f"SELECT * FROM {migrate.VERSION_TABLE}").fetchall() == [
+            ("0001",)
+        ]
         assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
     connection.close()
     assert_an_instance_works(tmp_path)
@@ -312,25 +314,76 @@ def test_an_older_sqlite_database_is_backed_up_and_upgraded_when_it_is_opened(
     assert len(list(path.parent.glob("*.backup"))) == 1
 
 
-def write_next_migration(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+REBUILD = """
+    for table, column in (("run", "name"), ("file", "suffix"), ("storage", "root")):
+        with op.batch_alter_table(table) as batch:
+            batch.alter_column(column, type_=sa.String(length=999))
+"""
+
+
+def filled(tmp_path: Path) -> Path:
+    """An instance with a file that a run wrote and another read; returns its database."""
+    ln.setup.init(storage=tmp_path / "storage", name="old")
+    (tmp_path / "a.txt").write_text("a")
+    ln.track(ln.Transform("writes"))
+    file = ln.add(ln.File(tmp_path / "a.txt", key="k.txt"))
+    ln.track(ln.Transform("reads"))
+    file.stage()
+    ln.finish()
+    path = instance.current().config.sqlite_path
+    ln.setup.close()
+    assert path is not None
+    return path
+
+
+def test_a_migration_that_rebuilds_tables_takes_no_links_along(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = filled(tmp_path)
+    write_second_migration(tmp_path, monkeypatch, REBUILD)
+    ln.setup.load("old")
+    file = ln.select(ln.File).one()
+    runs = {run.transform.name: run for run in ln.select(ln.Run).all()}
+    assert (runs["writes"].outputs, runs["reads"].inputs) == ([file], [file])
+    with pytest.raises(IntegrityError), instance.current().database.begin() as connection:
+        connection.execute(sa.text("UPDATE file SET storage_id = 'nowhere'"))
+    with closing(sqlite3.connect(path)) as connection:
+        [kind] = [
+            row[2] for row in connection.execute("PRAGMA table_info(run)") if row[1] == "name"
+        ]
+    assert kind == "VARCHAR(999)"
+
+
+def test_a_migration_that_breaks_a_reference_is_taken_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = filled(tmp_path)
+    write_second_migration(tmp_path, monkeypatch, '    op.execute("DELETE FROM run")\n')
+    with pytest.raises(DatabaseCorruptError, match="refers to nothing"):
+        ln.setup.load("old")
+    with closing(sqlite3.connect(path)) as connection:
+        assert connection.execute("SELECT count(*) FROM run").fetchone() == (2,)
+
+
+def write_second_migration(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, more: str = "") -> None:
     """Let this version of the package know one migration more than the last one did."""
     scripts = tmp_path / "migrations"
     shutil.copytree(MIGRATIONS, scripts, ignore=shutil.ignore_patterns("__pycache__"))
-    (scripts / "versions" / f"{NEXT}_nicknames.py").write_text(
+    (scripts / "versions" / "0002_nicknames.py").write_text(
         "import sqlalchemy as sa\n"
         "from alembic import op\n"
-        f'revision = "{NEXT}"\n'
-        f'down_revision = "{HEAD}"\n\n\n'
+        'revision = "0002"\n'
+        'down_revision = "0001"\n\n\n'
         "def upgrade() -> None:\n"
-        '    op.add_column("user", sa.Column("nickname", sa.String(length=8)))\n'
+        '    op.add_column("user", sa.Column("nickname", sa.String(length=8)))\n' + more
     )
     real = Config.set_main_option
 
-    def elsewhere(config: Config, name: str, value: str) -> None:
-        real(config, name, str(scripts) if name == "script_location" else value)
+    def elsewhere(alembic: Config, name: str, value: str) -> None:
+        real(alembic, name, str(scripts) if name == "script_location" else value)
 
     monkeypatch.setattr(Config, "set_main_option", elsewhere)
-    monkeypatch.setattr(migrate, "HEAD", NEXT)
+    monkeypatch.setattr(migrate, "HEAD", "0002")
 
 
 def test_a_failing_migration_leaves_the_database_as_it_was(
@@ -340,8 +393,8 @@ def test_a_failing_migration_leaves_the_database_as_it_was(
     path = instance.current().config.sqlite_path
     assert path is not None
     ln.setup.close()
-    write_next_migration(tmp_path, monkeypatch)
-    with (tmp_path / "migrations" / "versions" / f"{NEXT}_nicknames.py").open("a") as stream:
+    write_second_migration(tmp_path, monkeypatch)
+    with (tmp_path / "migrations" / "versions" / "0002_nicknames.py").open("a") as stream:
         stream.write('    raise RuntimeError("half way")\n')
     with pytest.raises(RuntimeError, match="half way"):
         ln.setup.load("old")
@@ -350,7 +403,7 @@ def test_a_failing_migration_leaves_the_database_as_it_was(
         version = connection.execute(f"SELECT * FROM {migrate.VERSION_TABLE}").fetchall()
     connection.close()
     assert "nickname" not in columns
-    assert version == [(HEAD,)]
+    assert version == [("0001",)]
 
 
 def test_a_newer_database_is_refused_and_left_alone(
@@ -365,17 +418,21 @@ def test_a_newer_database_is_refused_and_left_alone(
     connection.close()
     with pytest.raises(DatabaseTooNewError, match=r"at revision 9999.*upgrade the package"):
         ln.setup.load("new")
+    database = Database(config.config_named("new"))
+    with pytest.raises(DatabaseTooNewError, match=r"at revision 9999.*upgrade the package"):
+        migrate.upgrade(database)
+    database.dispose()
     assert list(path.parent.glob("*.backup")) == []
 
 
 def test_a_shared_database_is_never_upgraded_on_its_own(
     tmp_path: Path, by_models: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(migrate, "HEAD", NEXT)
+    monkeypatch.setattr(migrate, "HEAD", "0002")
     monkeypatch.setattr(InstanceConfig, "sqlite_path", None)
     with pytest.raises(DatabaseOutdatedError, match="run 'lamin db upgrade'"):
         migrate.ensure_current(by_models)
-    assert migrate.revision(by_models) == HEAD
+    assert migrate.revision(by_models) == "0001"
 
 
 def test_upgrading_leaves_the_hosts_logging_alone(by_migrations: Database) -> None:

@@ -23,7 +23,7 @@ import psutil
 import pytest
 
 import lamindb as ln
-from lamindb import instance, liveness
+from lamindb import config, instance, liveness, recorder
 from lamindb.errors import LaminError, PluginError, RecordError, TransformUnknownError
 from lamindb.hooks import InferredTransform, RunStarted, emit, hookimpl, plugins
 from lamindb.records import active
@@ -652,6 +652,8 @@ def test_the_run_says_how_the_script_ended_and_the_script_ends_as_without_us(
     run = look()
     assert (run.status, run.error) == (status, error)
     assert run.finished_at is not None
+    # not when somebody looked, which may be months later
+    assert status != "aborted" or run.finished_at == run.heartbeat_at
 
 
 def without_threads(text: str) -> str:
@@ -1168,6 +1170,55 @@ def test_inside_an_engines_run_track_adopts_it(project: Path, register: Any) -> 
     assert ln.context.run == engine
     ln.finish()  # the engine ends its own runs
     assert ln.select(ln.Run).one().status == "started"
+
+
+def test_inside_an_engines_run_declared_files_are_that_runs(project: Path) -> None:
+    printed = done(
+        """
+import lamindb as ln
+from lamindb.hooks import RunStarted, emit, hookimpl, plugins, run_id
+RUN = run_id("engine", "1")
+class Engine:
+    @hookimpl
+    def ln_current_run(self): return RUN
+plugins().register(Engine(), name="engine")
+emit(RunStarted(run=RUN, engine="engine"))
+print(ln.track(outputs="out.txt", inputs="script.py").id == RUN)
+open("out.txt", "w").close(); open("other.txt", "w").close()
+"""
+    )
+    assert printed == "True\n"
+    run = ln.select(ln.Run).one()
+    assert [[file.key for file in files] for files in (run.inputs, run.outputs)] == [
+        ["script.py"], ["out.txt"],
+    ]  # fmt: skip
+
+
+def test_tracking_works_in_a_folder_that_was_removed(project: Path) -> None:
+    Path("gone").mkdir()
+    os.chdir("gone")
+    os.rmdir(project / "gone")
+    instance.use(config.read_config(project / ".lamindb/instance.toml"))
+    assert ln.track(pipeline()).status == "started"
+    ln.finish()
+    os.chdir(project)
+
+
+def test_events_are_recorded_where_no_thread_can_be_started(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def start(thread: threading.Thread) -> None:
+        raise RuntimeError("can't create new thread at interpreter shutdown")
+
+    recorder.close()
+    ln.track(pipeline())
+    recorder.close()
+    Path("a.txt").write_text("a")
+    monkeypatch.setattr(threading.Thread, "start", start)
+    ln.finish()
+    recorder.close()
+    monkeypatch.undo()
+    assert [file.key for file in ln.select(ln.Run).one().outputs] == ["a.txt"]
 
 
 def test_inside_an_engines_run_a_given_transform_is_a_child_of_it(

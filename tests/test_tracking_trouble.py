@@ -10,6 +10,7 @@ import pytest
 
 import lamindb as ln
 from lamindb import instance
+from lamindb_plain import claims
 
 BEGIN = """
 import lamindb as ln
@@ -49,8 +50,10 @@ def run_script(code: str, **environment: str) -> "subprocess.CompletedProcess[st
 @pytest.mark.parametrize("trouble", [LOCKED, GONE], ids=["locked", "gone"])
 @pytest.mark.parametrize(
     ("ending", "code", "status", "error"),
-    [("", 0, "completed", None), ("import sys; sys.exit(3)", 3, "failed", "exit code 3")],
-    ids=["ends", "exits"],
+    [
+        pytest.param("", 0, "completed", None, id="ends", marks=pytest.mark.full),
+        pytest.param("import sys; sys.exit(3)", 3, "failed", "exit code 3", id="exits"),
+    ],
 )
 def test_all_is_there_at_the_next_opening(
     trouble: str, ending: str, code: int, status: str, error: str | None
@@ -118,6 +121,23 @@ def test_children_that_end_by_os_exit_leave_what_they_did_and_exec_ends_the_run(
     run = ln.select(ln.Run).one()
     assert run.status == "completed"
     assert [file.key for file in run.outputs] == ["exec.txt", "forked.txt", "hard.txt", "soft.txt"]
+
+
+@pytest.mark.parametrize("end", ["os._exit(0)", "os.kill(os.getpid(), signal.SIGKILL)"])
+def test_the_files_of_a_run_that_died_are_recorded_as_far_as_they_were_seen(end: str) -> None:
+    run_script(
+        f"{BEGIN}\n"
+        "import os, signal, subprocess, sys\n"
+        "open('raw.csv', 'a').write('2'); open('gone.txt', 'w').close(); os.remove('gone.txt')\n"
+        "open('tmp', 'w').write('3'); os.rename('tmp', 'named.txt')\n"
+        "subprocess.run([sys.executable, '-c', \"open('child.txt', 'w').close()\"])\n"
+        f"{end}\n"
+    )
+    run = ln.select(ln.Run).one()
+    assert run.status == "aborted"
+    assert [(file.key, file.size) for file in run.inputs] == [("raw.csv", 2)]
+    assert [file.key for file in run.outputs] == ["child.txt", "named.txt", "out.txt", "raw.csv"]
+    assert list(claims.folder().glob("*")) == []
 
 
 def test_what_is_known_of_a_run_is_kept(project: Path) -> None:

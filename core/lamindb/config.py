@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import getpass
 import itertools
+import math
 import os
 import re
 import socket
@@ -187,6 +188,14 @@ def observed_by() -> str | None:
     return os.environ.get("LAMINDB_OBSERVED_BY") or None
 
 
+_observed_by = observed_by()
+
+
+def observed_by_parent() -> str | None:
+    """The same as when this process began."""
+    return _observed_by
+
+
 def export_observer(prefix: str | None, code: Path) -> None:
     """Have Python processes started from now on observe themselves; None no longer.
 
@@ -249,7 +258,7 @@ def find_config() -> InstanceConfig:
         return (None if db else config_of_storage(storage)) or config_from_storage(storage, db)
     if db:
         raise SetupError("LAMINDB_DB is set without LAMINDB_STORAGE: set both, or unset it")
-    here = _working_directory()
+    here = working_directory()
     for folder in (here, *here.parents) if here is not None else ():
         if (folder / FOLDER / FILE).is_file():
             return read_config(folder / FOLDER / FILE)
@@ -261,7 +270,8 @@ def find_config() -> InstanceConfig:
     )
 
 
-def _working_directory() -> Path | None:
+def working_directory() -> Path | None:
+    """Return the working directory; None when it was removed."""
     try:
         return Path.cwd()
     except FileNotFoundError:
@@ -386,7 +396,15 @@ def normalise_root(storage: str | os.PathLike[str]) -> str:
             raise SetupError(
                 f"{storage!r} is no storage root: give a folder or a URL like s3://bucket"
             )
-        return str(_absolute(expand_user(text)).resolve())
+        root = str(_absolute(expand_user(text)).resolve())
+        try:
+            root.encode()
+        except UnicodeEncodeError:
+            raise SetupError(
+                f"the storage root {root!r} is not valid Unicode, which no database can keep: "
+                "rename the folder"
+            ) from None
+        return root
     refuse_credentials(text)
     scheme, _, rest = text.partition("://")
     if not rest.strip("/") or scheme.lower() in ("http", "https"):
@@ -655,9 +673,12 @@ def _environment_number(variable: str, default: float) -> float:
     if not value:
         return default
     try:
-        return float(value)
+        number = float(value)
     except ValueError:
-        raise SetupError(f"{variable}={value!r} is not a number: give one, or unset it") from None
+        number = math.nan
+    if not math.isfinite(number):
+        raise SetupError(f"{variable}={value!r} is not a number: give one, or unset it")
+    return number
 
 
 settings = Settings()

@@ -155,7 +155,10 @@ def _rebind(former: Any, new: Any) -> None:
     for name, module in list(sys.modules.items()):
         if not isinstance(module, ModuleType) or module is sys:
             continue
-        names = object.__getattribute__(module, "__dict__")  # a lazy module stays unloaded
+        try:
+            names = object.__getattribute__(module, "__dict__")  # a lazy module stays unloaded
+        except AttributeError:
+            continue  # as cffi's libraries, which have none
         wanted = list(names) if name == "__main__" else ["exit"]
         for each in wanted:
             if names.get(each) is former:

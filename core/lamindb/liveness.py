@@ -82,6 +82,8 @@ def beat(database: Database, run_ids: list[str]) -> None:
 def close_dead_runs(database: Database) -> int:
     """Mark dead runs as ``aborted``, or ``cancelled`` if the process left word of a signal.
 
+    They count as ended when they last gave a sign of life: the look may come months later.
+
     A late end, or heartbeat, of one reverses this. Returns how many.
     """
     dead = dead_runs(database)
@@ -90,9 +92,9 @@ def close_dead_runs(database: Database) -> int:
     at = now()
     with database.begin() as connection:
         rows = connection.execute(
-            select(run.c.id, run.c.pid, run.c.process_started_at, run.c.host).where(
-                run.c.id.in_(dead)
-            )
+            select(
+                run.c.id, run.c.pid, run.c.process_started_at, run.c.host, run.c.heartbeat_at
+            ).where(run.c.id.in_(dead))
         ).all()
         for row in rows:
             name = _last_words(row)
@@ -100,7 +102,9 @@ def close_dead_runs(database: Database) -> int:
                 update(run)
                 .where(run.c.id == row.id, run.c.status == "started")
                 .values(
-                    status="cancelled" if name else "aborted", finished_at=at, error=name or DIED
+                    status="cancelled" if name else "aborted",
+                    finished_at=row.heartbeat_at or at,
+                    error=name or DIED,
                 )
             )
     return len(dead)

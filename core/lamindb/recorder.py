@@ -15,6 +15,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -225,15 +226,20 @@ class _Lane:
                 return  # never done, so the spool is never cleared of it
             self._events.append(event)
             if self._thread is None:
-                self._thread = threading.Thread(
+                thread = threading.Thread(
                     target=self._work, name=f"lamindb-{self._name}", daemon=True
                 )
-                self._thread.start()
+                # the interpreter that ends starts none: then flush does the work
+                with suppress(RuntimeError):
+                    thread.start()
+                    self._thread = thread
             elif len(self._events) == 1:
                 self._changed.notify_all()
 
     def flush(self, timeout_s: float) -> bool:
         deadline = time.monotonic() + timeout_s
+        if self._thread is None:
+            self._drain(deadline)
         with self._changed:
             wanted = self._kept
             while self._done < wanted:
@@ -251,6 +257,12 @@ class _Lane:
         with self._changed:
             self._stopping = True
             self._changed.notify_all()
+
+    def _drain(self, deadline: float) -> None:
+        """Record what waits, in the thread that calls."""
+        while self._events and time.monotonic() < deadline:
+            if self._attempt(list(islice(self._events, BATCH)), 0.0):
+                return
 
     def _work(self) -> None:
         pause_s = 0.0

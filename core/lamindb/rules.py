@@ -27,7 +27,6 @@ import tempfile
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
 
 import platformdirs
 
@@ -94,7 +93,7 @@ class Rules:
         a slash start from, default the first folder; never: folders whose files do not count.
         """
         self.folders = list(dict.fromkeys(_normal(folder) for folder in folders))
-        base = _normal(base or (self.folders[0] if self.folders else Path.cwd()))
+        base = _normal(base or (self.folders[0] if self.folders else os.sep))
         self._include = [(each, compiled(each, base)) for each in include]
         self._exclude = [
             (each, compiled(each.removeprefix("!"), base), not each.startswith("!"))

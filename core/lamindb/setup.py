@@ -106,11 +106,12 @@ def delete(reference: str | None = None, *, force: bool = False) -> None:
         _drop(database)
     finally:
         database.dispose()
-    folders = {Path.cwd(), found.folder or Path.cwd()}
+    folders = {config.working_directory(), found.folder}
     if not config.is_remote(found.storage):
         folders |= {Path(found.storage), Path(found.storage).parent}
     for folder in folders:
-        _forget_folder(folder, found)
+        if folder is not None:
+            _forget_folder(folder, found)
     _attempt(lambda: config.forget_config(found), found)
 
 
@@ -398,8 +399,9 @@ def _may_hold(wanted: InstanceConfig) -> bool:
 
 def _remember(wanted: InstanceConfig, store: Store) -> InstanceConfig:
     """Note an instance in its storage, in this folder and for this user, where that is allowed."""
-    folders = [Path.cwd()]
-    if store.is_local and Path(store.root) != Path.cwd():
+    here = config.working_directory()
+    folders = [] if here is None else [here]
+    if store.is_local and Path(store.root) != here:
         folders.insert(0, Path(store.root))
     made = wanted
     for folder in folders:

@@ -89,7 +89,7 @@ def track(
     require_json(params)
     tracking = Tracking(
         run="",
-        root=str(Path.cwd()),
+        root=_working_directory(),
         outputs=_patterns("outputs", outputs),
         inputs=_patterns("inputs", inputs),
         include=_patterns("include", include),
@@ -103,7 +103,9 @@ def track(
         if engine_run is not None and transform is None:
             _end_former()
             if outputs or inputs or observe:
-                # it ends when its engine says so
+                # it ends when its engine says so, or with this process
+                _observed.add(engine_run.id)
+                _watch_process()
                 tracking = replace(tracking, run=engine_run.id, observe=bool(observe))
                 manager.notify("ln_tracking_started", tracking=tracking)
             return engine_run
@@ -143,6 +145,13 @@ def _start(here: Instance, transform: Transform, params: dict[str, Any] | None) 
         row = write_row(connection, here, run)
     run._set_values(row)
     return run
+
+
+def _working_directory() -> str:
+    try:
+        return str(Path.cwd())
+    except FileNotFoundError:
+        return ""  # it was removed
 
 
 def _patterns(name: str, given: Patterns | None) -> tuple[str, ...]:
@@ -336,7 +345,9 @@ def _waiting_at_most(timeout_s: float) -> Iterator[None]:
 def _forget_runs() -> None:
     if _open:
         _end_all("completed")
+        recorder.close()  # what they told of their files belongs to this instance
     _open.clear()
+    _observed.clear()
 
 
 # --- how the process ends -----------------------------------------------------------------------
@@ -388,6 +399,8 @@ def _at_exit() -> None:
     ended = endings.status()
     with _waiting_at_most(settings.drain_timeout_s):
         _end_all(*ended)
+    for run_id in list(_observed):  # of engines
+        manager.notify("ln_tracking_finished", run=run_id)
     # after the runs have told of their files, whichever handler was registered first
     recorder.close()
     lastwords.forget_own()

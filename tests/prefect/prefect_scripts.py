@@ -10,6 +10,7 @@ import sys
 import textwrap
 import time
 import urllib.request
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -122,6 +123,34 @@ class Warm:
         self._process.stdout.close()
 
 
+class Process:
+    """A script that runs until it is stopped, and whatever it has started."""
+
+    def __init__(self, path: Path, environment: dict[str, str], log: Path) -> None:
+        self._log = log
+        with log.open("wb") as stream:
+            self._process = subprocess.Popen(
+                [sys.executable, str(path)],
+                stdout=stream,
+                stderr=subprocess.STDOUT,
+                env=environment,
+                start_new_session=True,
+            )
+
+    @property
+    def out(self) -> str:
+        return self._log.read_text()
+
+    def stop(self) -> None:
+        with suppress(ProcessLookupError):
+            os.killpg(self._process.pid, signal.SIGTERM)
+        try:
+            self._process.wait(20)
+        except subprocess.TimeoutExpired:
+            os.killpg(self._process.pid, signal.SIGKILL)
+            self._process.wait()
+
+
 class Runner:
     """Runs scripts in the project's folder."""
 
@@ -129,6 +158,7 @@ class Runner:
         self._warm, self.server, self._folder, self._scripts = warm, server, folder, scripts
         self.environment = os.environ | server.environment
         self._started: list[Script] = []
+        self._processes: list[Process] = []
 
     def __call__(self, code: str, *, imports: str = IMPORTS, **environment: str) -> Script:
         """Run a script to its end, which has to be a good one."""
@@ -150,7 +180,17 @@ class Runner:
         self._started.append(script)
         return script
 
+    def process(self, code: str, **environment: str) -> Process:
+        """Start a script as a user does."""
+        path = self._folder / "process.py"
+        path.write_text(f"{HEADER}{IMPORTS}{textwrap.dedent(code)}")
+        process = Process(path, self.environment | environment, self._scripts / "process.log")
+        self._processes.append(process)
+        return process
+
     def close(self) -> None:
+        for process in self._processes:
+            process.stop()
         for script in self._started:
             if script.code is None:
                 os.killpg(script.pid, signal.SIGKILL)

@@ -105,9 +105,10 @@ class Project:
     def snakemake(self, *arguments: str, plugin: bool = True, **environment: str) -> Done:
         return wait(self.start(*arguments, plugin=plugin, **environment))
 
-    def python(self, code: str, **environment: str) -> Done:
+    def python(self, code: str, stdin: str = "", **environment: str) -> Done:
         done = subprocess.run(
             [sys.executable, "-c", code],
+            input=stdin,
             cwd=self.folder,
             env=self.environment | environment,
             capture_output=True,

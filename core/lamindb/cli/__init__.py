@@ -91,6 +91,11 @@ def _in_one_line() -> Iterator[None]:
         raise
     except LaminError as error:
         raise click.ClickException(_line(error)) from error
+    except UnicodeEncodeError as error:
+        raise click.ClickException(
+            f"{_line(ValueError(repr(error.object)))} is not valid Unicode, and nothing that is "
+            "recorded has such a name: check the arguments"
+        ) from error
     except OSError as error:
         if error.errno == errno.EPIPE:
             raise  # the reader of a pipe has seen enough

@@ -38,7 +38,7 @@ def limit_option(function: F) -> F:
     return click.option(
         "--limit",
         "-n",
-        type=click.IntRange(1),
+        type=click.IntRange(1, 2**63 - 1),
         help=f"Rows at most; default: {ROWS}, and all of them as JSON.",
     )(function)
 

@@ -55,6 +55,10 @@ class UtcDateTime(TypeDecorator[dt.datetime]):
     def process_bind_param(self, value: dt.datetime | None, dialect: Dialect) -> dt.datetime | None:
         if value is None:
             return None
+        if not isinstance(value, dt.datetime):
+            raise ValueError(
+                f"{value!r} is no time: give a datetime, as datetime.now(datetime.UTC)"
+            )
         if value.tzinfo is None:
             raise ValueError(f"{value!r} has no time zone: give datetime.now(datetime.UTC)")
         value = value.astimezone(dt.UTC)

@@ -38,7 +38,7 @@ def place_of(here: Instance, uri: str) -> Place | None:
     In the innermost managed storage that holds it; else in the project folder, the one that leads
     to the instance; else in a storage of the whole file system, or of the bucket.
     """
-    real = uri if is_remote(uri) else os.path.realpath(uri)
+    real = uri if is_remote(uri) else _real(uri)
     managed = [
         (len(location.store.root), location.id, location.store.root, key)
         for location in here.managed_locations()
@@ -52,6 +52,14 @@ def place_of(here: Instance, uri: str) -> Place | None:
         if found is not None:
             return _place(None, root, found, uri)
     return None
+
+
+def _real(path: str) -> str:
+    """Return a path whose folders are resolved; a link keeps the name by which it is used."""
+    folder, name = os.path.split(path)
+    if name in ("", os.curdir, os.pardir):
+        return os.path.realpath(path)
+    return os.path.join(os.path.realpath(folder), name)  # noqa: PTH118
 
 
 def _key_below(root: str, real: str) -> str | None:

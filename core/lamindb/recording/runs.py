@@ -279,8 +279,10 @@ class _Batch:
         touched = [
             each.attempts[number] for each in known.values() for number in sorted(each.changed)
         ]
-        new = [row for row in touched if row.pop("is_new", False)]
-        old = [row for row in touched if not any(row is each for each in new)]
+        new: list[dict[str, Any]] = []
+        old: list[dict[str, Any]] = []
+        for row in touched:
+            (new if row.pop("is_new", False) else old).append(row)
         if new:
             self._connection.execute(insert(attempt), new)
         if old:

@@ -125,7 +125,7 @@ class FileState:
             return True
         if self._by_place[place]:
             logger.warning(
-                "%s has changed or is gone since a run made it: run %s, which reuses the result, "
+                "%s has changed or is gone since a run made it: run %s, which reuses its result, "
                 "is not linked to it",
                 look.event.uri,
                 look.event.run,

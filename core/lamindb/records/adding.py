@@ -26,6 +26,7 @@ from lamindb.records.file import File
 from lamindb.records.links import write_link
 from lamindb.records.neighbours import Neighbours
 from lamindb.records.objects import Job, OvertakenError
+from lamindb.records.run import Run, require_json
 from lamindb.records.storage import Storage
 
 R = TypeVar("R", bound=Record)
@@ -112,6 +113,11 @@ def _add_all(records: Sequence[Record], *, single: bool) -> None:
                 raise RecordError(
                     f"{', '.join(map(repr, records))} refers to a record that is not there "
                     f"({error.orig}): it was deleted, or is of another instance"
+                ) from error
+            if isinstance(error, IntegrityError) and "null" in str(error.orig).lower():
+                raise RecordError(
+                    f"{', '.join(map(repr, records))} lacks a value that it needs ({error.orig}): "
+                    "give it one"
                 ) from error
             if tries_left:
                 continue
@@ -233,6 +239,8 @@ def write_row(connection: Connection, here: Instance, record: Record, **new: Any
     """
     table = table_of(type(record))
     values = {**record._values(), **new}
+    if isinstance(record, Run):
+        require_json(record.params)
     if "created_by_id" in table.columns and values["created_by_id"] is None:
         values["created_by_id"] = here.user_id
     if not record._is_stored:

@@ -414,7 +414,8 @@ class _FrameSource(LocalSource):
     def __init__(self, frame: Any, name: str) -> None:
         folder = tempfile.mkdtemp(prefix="lamindb-")
         weakref.finalize(self, _remove_folder, folder)
-        path = Path(folder) / name
+        # the name may be as long as a key's last part, and yet get a suffix
+        path = Path(folder) / f"frame{suffix_of(name)}"
         writer = _first_for("ln_serializer", suffix_of(name), data=frame)
         if writer is None:
             raise FormatError(
@@ -423,6 +424,7 @@ class _FrameSource(LocalSource):
             )
         writer(frame, path)
         super().__init__(path)
+        self.name = name
 
 
 def _first_for(hook: str, suffix: str, **arguments: Any) -> Any:
@@ -523,6 +525,8 @@ def _refuse_folder(source: Source, store: Store) -> None:
 
 
 def _checked_name(name: str | None, key: str | None, source: Source) -> str:
+    if name is not None and not isinstance(name, str):
+        raise RecordError(f"the name {name!r} is a {type(name).__name__}, not a text")
     chosen = name or (key.rsplit("/", 1)[-1] if key else source.name)
     if "\0" in chosen:
         raise RecordError(f"the name {chosen!r} has a NUL character: leave it out")

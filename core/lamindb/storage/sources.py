@@ -16,6 +16,7 @@ from lamindb.errors import (
     DataError,
     DataMissingError,
     DataNotRegularError,
+    DataTypeError,
     DataUnreadableError,
     KeyConflictError,
     KeyInvalidError,
@@ -300,7 +301,19 @@ def filesystem(url: str) -> tuple[Any, str]:
 
     fsspec caches filesystems by process and thread, so this is cheap and safe after a fork; one
     must not be kept.
+
+    Raises: DataTypeError: nothing is known that reads such a URL.
     """
+    try:
+        return _filesystem(url)
+    except ValueError as error:
+        raise DataTypeError(
+            f"{url} cannot be reached ({error}): give a path, or a URL that fsspec reads, such as "
+            "s3://, gs://, az://, https://"
+        ) from error
+
+
+def _filesystem(url: str) -> tuple[Any, str]:
     from fsspec.core import url_to_fs
 
     # a listing that another process has outdated would hide objects

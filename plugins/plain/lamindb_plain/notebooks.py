@@ -80,6 +80,10 @@ def _of_session() -> Path | None:
     return _holding_cell(Path.cwd(), _running_cell(_kernel_shell()))
 
 
+def is_notebook() -> bool:
+    return _kernel_shell() is not None
+
+
 def _kernel_shell() -> Any:
     ipython = sys.modules.get("IPython")
     shell = ipython.get_ipython() if ipython is not None else None

@@ -114,6 +114,7 @@ class Observation:
             if found is None:
                 return
             self.reads[path] = Read(found, utc_now(), how)
+            self._keep(accesses.READ, path, found)
         if hashed:
             self._keep_hash(path)
 
@@ -121,9 +122,8 @@ class Observation:
         self._keep_hash(path)
         with self.lock:
             if path not in self.writes:
-                self.writes[path] = regular(path)
-                if self.claims is not None:
-                    self.claims.wrote(path)
+                self.writes[path] = found = regular(path)
+                self._keep(accesses.WRITE, path, found)
 
     def _moved(self, path: str, other: str) -> None:
         if os.path.isdir(path):
@@ -134,7 +134,8 @@ class Observation:
         for each in (path, other):
             self._keep_hash(each)
         with self.lock:
-            self.writes.pop(path, None)
+            if self.writes.pop(path, None) is not None or self.rules.decide(path).counts:
+                self._keep(accesses.MOVE, path, None, other)
             if self.rules.decide(other).counts:
                 self.write(other)
 
@@ -149,6 +150,13 @@ class Observation:
         noted = self.reads.get(path)
         if noted is not None and noted.hash is None and regular(path) == noted.stat:
             noted.hash = hash_of(path)
+            if self.claims is not None:
+                self.claims.saw("h", path, noted.stat, md5=noted.hash)
+
+    def _keep(self, kind: str, path: str, found: FileStat | None, other: str | None = None) -> None:
+        """Keep it on disk too, where there is a place for it: the process may die."""
+        if self.claims is not None:
+            self.claims.saw(kind, path, found, other=other)
 
 
 def regular(path: str) -> FileStat | None:
@@ -177,7 +185,7 @@ _here: ContextVar[Observation | None] = ContextVar("lamindb_observation", defaul
 _main: Observation | None = None
 # of runs that other processes observe, by where to write what this one does for them
 _relays: dict[str, accesses.Relay] = {}
-_given = config.observed_by()
+_given = config.observed_by_parent()
 
 
 def begin(observation: Observation, *, is_main: bool) -> None:

@@ -28,6 +28,20 @@ logger = logging.getLogger("lamindb")
 CHILD = Path(__file__).parent / "child"
 # folders that people call one file
 _AS_ONE = re.compile(r"(.*?\.(?:zarr|n5|lance))(?:/.*)?\Z")
+_EDITED = (
+    ".py",
+    ".ipynb",
+    ".pyi",
+    ".r",
+    ".R",
+    ".Rmd",
+    ".qmd",
+    ".jl",
+    ".sh",
+    ".smk",
+    ".toml",
+    ".md",
+)
 # the times of files are those of the kernel's last tick, up to so long ago
 TICK_NS = 10_000_000
 _WILD = re.compile(r"[*?\[]")
@@ -62,7 +76,7 @@ class Written:
 
 def rules_for(root: str, include: Iterable[str] = (), exclude: Iterable[str] = ()) -> Rules:
     """Return what counts for work in a folder: its repository, and the project of the instance."""
-    folders = [str(top_of(Path(root)) or root)]
+    folders = [str(top_of(Path(root)) or root)] if root else []
     try:
         project = config.configuration().project_folder
     except LaminError:
@@ -73,7 +87,7 @@ def rules_for(root: str, include: Iterable[str] = (), exclude: Iterable[str] = (
     home = {str(Path.home()), os.path.abspath(os.sep)}  # noqa: PTH100
     kept = [each for each in folders if each not in home or each == str(project)]
     own = (config.state_dir(), config.cache_dir(), config.config_dir())
-    return Rules(kept, include, exclude, base=root, never=own)
+    return Rules(kept, include, exclude, base=root or None, never=own)
 
 
 def begin(
@@ -86,10 +100,12 @@ def begin(
     is_main: bool,
     observe: bool = True,
     looks: bool = True,
+    is_call: bool = False,
 ) -> Watch:
     """Begin to observe a run in this context; takes note of what is declared as input.
 
-    Args: looks: whether to look at the project before and after, unless a run around does.
+    Args: looks: whether to look at the project before and after, unless a run around does;
+        is_call: whether it is the call of a function, which has no outputs if it does not return.
     """
     watch = Watch(
         Observation(run, rules),
@@ -110,15 +126,17 @@ def begin(
     if around is not None and around.pid == os.getpid():
         looks = False
     else:
+        if is_main:
+            watch.exports = True
+            config.export_observer(claims.child_prefix(run), CHILD)
         # what is claimed here, a run around it in another process does not take for its own
-        watch.observation.claims = Claims(run, rules.folders if looks else [])
+        watch.observation.claims = Claims(
+            run, rules.folders, rules.folders if looks else [], has_outputs=not is_call
+        )
     if looks:
         watch.before = look(rules.folders, rules.may_hold)
         if not watch.before.is_complete:
             logger.info("only the first %d entries of the project are looked at", MOST_ENTRIES)
-        if is_main:
-            watch.exports = True
-            config.export_observer(claims.child_prefix(run), CHILD)
     observing.begin(watch.observation, is_main=is_main)
     readers.watch()
     return watch
@@ -139,7 +157,7 @@ def finish(
     observation = watch.observation
     observing.end(observation)
     if watch.exports:
-        config.export_observer(None, CHILD)
+        config.export_observer(config.observed_by_parent(), CHILD)
     for line in claims.child_accesses(observation.run):
         observation.merge(line)
     others = [each for each in claims.read() if each.run != observation.run]
@@ -156,7 +174,8 @@ def finish(
     if observation.claims is not None:
         observation.claims.end(list(written))
         claims.forget_children(observation.run)
-    _tell(observation, reads, written if has_outputs else {})
+    for event in events(observation, reads, written if has_outputs else {}):
+        emit(event)
 
 
 def _written(watch: Watch, others: list[claims.Claimed]) -> Iterator[tuple[str, Written]]:
@@ -170,6 +189,8 @@ def _written(watch: Watch, others: list[claims.Claimed]) -> Iterator[tuple[str, 
         for path, now in changed(watch.before, after).items():
             if path in observation.writes or path in observation.made:
                 continue
+            if path.endswith(_EDITED):
+                continue  # people save such files while something runs
             if watch.storage is not None and path.startswith(f"{watch.storage}/"):
                 continue  # what code puts there itself is seen, the rest is ours
             if any(each.may_have_written(path, now.ctime_ns) for each in others):
@@ -199,22 +220,23 @@ def _read(
             yield path, read
 
 
-def _tell(observation: Observation, reads: dict[str, Read], written: dict[str, Written]) -> None:
-    now, whole = time.time_ns(), set()
-    for path in written:
-        if (folder := _whole(path)) is not None:
-            whole.add(folder)
+def events(
+    observation: Observation, reads: dict[str, Read], written: dict[str, Written]
+) -> Iterator[FileRead | FileWritten]:
+    """Yield what is to be told of a run's files."""
+    now, run = time.time_ns(), observation.run
+    whole = {folder for path in written if (folder := _whole(path)) is not None}
     for path, read in reads.items():
         folder = _whole(path)
         if folder is None:
-            event = FileRead(
-                run=observation.run, uri=path, how=read.how, at=read.at, stat=read.stat,
-                size=read.stat.size, hash=read.hash,
+            size = read.stat.size
+            yield FileRead(
+                run=run, uri=path, how=read.how, at=read.at, stat=read.stat, size=size,
+                hash=read.hash,
             )  # fmt: skip
-            emit(event)
         elif folder not in whole:
             whole.add(folder)
-            emit(FileRead(run=observation.run, uri=folder, how=read.how, at=read.at))
+            yield FileRead(run=run, uri=folder, how=read.how, at=read.at)
     told = set()
     for path, final in written.items():
         uri = _whole(path) or path
@@ -222,14 +244,12 @@ def _tell(observation: Observation, reads: dict[str, Read], written: dict[str, W
             continue
         told.add(uri)
         changed_ns = final.stat.ctime_ns + TICK_NS if final.stat is not None else now
-        emit(
-            FileWritten(
-                run=observation.run,
-                uri=uri,
-                how=final.how,
-                at=_time(min(max(changed_ns, observation.started_ns), now)),
-                stat=final.stat if uri == path else None,
-            )
+        yield FileWritten(
+            run=run,
+            uri=uri,
+            how=final.how,
+            at=_time(min(max(changed_ns, observation.started_ns), now)),
+            stat=final.stat if uri == path else None,
         )
 
 

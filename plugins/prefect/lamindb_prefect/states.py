@@ -23,9 +23,14 @@ from lamindb_prefect.runs import of_user, run_started, status_of, upstream_of
 quiet.hide_hooks()
 
 
-def lamindb_ended(task_or_flow: Any, prefect_run: Any, state: State[Any]) -> None:
-    """Record the end of a run; Prefect shows the name of its hooks."""
-    _record_end(task_or_flow, prefect_run, state)
+def lamindb_task_ended(task: Any, task_run: Any, state: State[Any]) -> None:
+    """Record the end of a task run; Prefect logs its hooks by name."""
+    _record_end(task, task_run, state)
+
+
+def lamindb_flow_ended(flow: Any, flow_run: Any, state: State[Any]) -> None:
+    """Record the end of a flow run, also from the runner that has killed it."""
+    _record_end(flow, flow_run, state)
 
 
 def lamindb_rolled_back(transaction: Any) -> None:
@@ -37,15 +42,15 @@ lamindb_rolled_back.log_on_run = False  # type: ignore[attr-defined]
 
 HOOKS: dict[Kind, dict[str, Any]] = {
     "task": {
-        "on_completion_hooks": lamindb_ended,
-        "on_failure_hooks": lamindb_ended,
+        "on_completion_hooks": lamindb_task_ended,
+        "on_failure_hooks": lamindb_task_ended,
         "on_rollback_hooks": lamindb_rolled_back,
     },
     "flow": {
-        "on_completion_hooks": lamindb_ended,
-        "on_failure_hooks": lamindb_ended,
-        "on_crashed_hooks": lamindb_ended,
-        "on_cancellation_hooks": lamindb_ended,
+        "on_completion_hooks": lamindb_flow_ended,
+        "on_failure_hooks": lamindb_flow_ended,
+        "on_crashed_hooks": lamindb_flow_ended,
+        "on_cancellation_hooks": lamindb_flow_ended,
     },
 }
 

@@ -9,18 +9,15 @@ from __future__ import annotations
 import datetime as dt
 import logging
 import os
-import stat
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
 from lamindb import config, processes
-from lamindb.errors import LaminError
 from lamindb.hooks import (
     FileRead,
-    FileStat,
     FileWritten,
     RunFinished,
     RunStarted,
@@ -33,16 +30,14 @@ from lamindb.hooks import (
 from lamindb.hooks.events import RunStatus, utc_now
 from lamindb_snakemake import mapping
 from lamindb_snakemake.code import Namer
-from lamindb_snakemake.contents import Content, Held, Holder, read_unchanged
-from lamindb_snakemake.flags import Wish, wish_of
+from lamindb_snakemake.contents import Content, Held
+from lamindb_snakemake.files import Files, Seen
 from lamindb_snakemake.options import Options
 from lamindb_snakemake.writer import Writer
 
 logger = logging.getLogger("lamindb")
 
 ENGINE = "snakemake"
-# so much is read at once, by the thread that writes; the rest by others, in their own time
-SMALL_BYTES = 1 << 20
 _DRAIN_S = 10.0
 _HASHING_S = 300.0
 
@@ -52,7 +47,8 @@ class JobState:
     """A job that has begun.
 
     Attributes: error: what Snakemake said of its failure; held: path → its output, held open
-        because it will be gone when the job has ended.
+        because it will be gone when the job has ended; late: inputs that were not there when it
+        was submitted, since others of its group made them.
     """
 
     run: str
@@ -61,19 +57,10 @@ class JobState:
     attempt: int
     start: RunStarted | None = None
     is_open: bool = True
+    is_cached: bool = False
     error: str | None = None
     held: dict[str, Held | Content] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class _Seen:
-    """A file at one moment: stat None where it cannot be seen, and note says why."""
-
-    uri: str
-    stat: FileStat | None
-    held: Held | Content | None = None
-    note: str | None = None
-    wish: Wish | None = None
+    late: list[Seen] = field(default_factory=list)
 
 
 class Recording:
@@ -87,10 +74,8 @@ class Recording:
         self.base = os.getcwd()  # noqa: PTH109 - paths are joined a thousand times
         self._started = started
         self._writer = Writer("lamindb-snakemake")
-        self._hasher = Writer("lamindb-snakemake-hashes")
-        self._holder = Holder()
+        self._files = Files(self.base, options)
         self._jobs: dict[int, JobState] = {}
-        self._by_job: dict[Any, JobState] = {}
         self._namer: Namer | None = None
         self._has_begun = self._is_cancelled = self._is_over = False
         self._failed: dict[int, JobState] = {}
@@ -109,50 +94,48 @@ class Recording:
             self._end_job(former, "failed", at)
         run = run_id(ENGINE, f"{self.id}/{jobid}")
         state = JobState(run, job, jobid, int(getattr(job, "attempt", 1)))
-        self._jobs[jobid] = self._by_job[job] = state
+        self._jobs[jobid] = state
         self._failed.pop(jobid, None)
         self.last_error = None
-        inputs = list(self._inputs(job))
+        inputs = _gathered(self._files.inputs(job))
+        state.late = [seen for seen in inputs if seen.is_missing]
+        inputs = [seen for seen in inputs if not seen.is_missing]
         self._writer.put(partial(self._write_start, state, at, dict(said), inputs))
 
     def job_completed(self, job: Any) -> None:
         """Called once a job's outputs are final, and before temporary ones are removed."""
-        for member in _members(job):
-            state = self._by_job.get(member)
-            if state is not None and state.is_open:
-                at = utc_now()
-                outputs = list(self._outputs(state))
-                state.is_open = False
-                self._writer.put(partial(self._write_end, state, at, "completed", None, outputs))
+        ended = list(self._open_jobs(job))
+        for state in ended:
+            at = utc_now()
+            state.is_open = False
+            outputs = _gathered(self._files.outputs(state.job, state.held))
+            status: RunStatus = "cached" if state.is_cached else "completed"
+            self._writer.put(partial(self._write_end, state, at, status, None, outputs))
+        for state in ended:
+            if state.late:
+                self._writer.put(partial(self._write_inputs, state, utc_now(), state.late))
 
     def job_failed(self, job: Any) -> None:
         """Called once an attempt has failed."""
         at = utc_now()
-        for member in _members(job):
-            state = self._by_job.get(member)
-            if state is not None and state.is_open:
-                self._end_job(state, "cancelled" if self._is_cancelled else "failed", at)
-                self._failed[state.jobid] = state
+        for state in self._open_jobs(job):
+            self._end_job(state, "cancelled" if self._is_cancelled else "failed", at)
+            self._failed[state.jobid] = state
 
     def job_erred(self, job: Any, text: str) -> None:
         """Keep what was said of a failure, which :meth:`job_failed` follows."""
-        for member in _members(job):
-            state = self._by_job.get(member)
-            if state is not None and state.is_open:
-                state.error = text
+        for state in self._open_jobs(job):
+            state.error = text
+
+    def job_cached(self, job: Any) -> None:
+        """Called when a job's outputs came from a cache, which :meth:`job_completed` follows."""
+        for state in self._open_jobs(job):
+            state.is_cached = True
 
     def output_goes(self, job: Any) -> None:
         """Hold the outputs of a job that are about to be moved elsewhere."""
-        for member in _members(job):
-            state = self._by_job.get(member)
-            if state is None or not state.is_open:
-                continue
-            for file in member.output:
-                path = self._path(file)
-                if mapping.storage_query(file) is not None and path not in state.held:
-                    held = self._hold(path)
-                    if held is not None:
-                        state.held[path] = held
+        for state in self._open_jobs(job):
+            state.held |= self._files.held_in_storage(state.job)
 
     def cancelled(self) -> None:
         self._is_cancelled = True
@@ -172,14 +155,21 @@ class Recording:
                         self._failed[state.jobid] = state
             self._writer.put(partial(self._write_workflow_end, at, *self._outcome()))
         self._writer.end(_DRAIN_S)
-        if not self._hasher.end(_DRAIN_S if self._is_cancelled else _HASHING_S):
+        if not self._files.end(_DRAIN_S if self._is_cancelled else _HASHING_S):
             logger.warning("some temporary files of the workflow could not be read in time")
 
     def run_of(self, jobid: Any) -> str | None:
         state = self._jobs.get(jobid)
         return state.run if state is not None else None
 
-    # --- looking, by Snakemake's threads ----------------------------------------------------------
+    # --- by Snakemake's threads -------------------------------------------------------------------
+
+    def _open_jobs(self, job: Any) -> Iterator[JobState]:
+        """Yield the jobs of a group, or the one, that have begun and not ended."""
+        for member in list(job) if job.is_group() else [job]:
+            state = self._jobs.get(member.jobid)
+            if state is not None and state.is_open:
+                yield state
 
     def _begin(self, at: dt.datetime) -> None:
         if self._has_begun:
@@ -187,62 +177,6 @@ class Recording:
         self._has_begun = True
         parent = _parent()
         self._writer.put(partial(self._write_workflow_start, at, parent, list(sys.argv)))
-
-    def _path(self, file: Any) -> str:
-        return os.path.normpath(os.path.join(self.base, str(file)))  # noqa: PTH118
-
-    def _inputs(self, job: Any) -> Iterator[_Seen]:
-        for file in job.input:
-            if _is_stream(file) or job.is_pipe_or_service_input(file):
-                continue
-            path = self._path(file)
-            query = mapping.storage_query(file)
-            found = _status(path)
-            if query is None:
-                if found is not None and self.options.wants(path):
-                    yield _Seen(path, found)
-            elif found is None:
-                yield _Seen(query, None, note="its local copy was not where the workflow runs")
-            else:
-                yield _Seen(self._query(query), None, self._hold(path))
-
-    def _outputs(self, state: JobState) -> Iterator[_Seen]:
-        for file in state.job.output:
-            if _is_stream(file):
-                continue
-            path = self._path(file)
-            query = mapping.storage_query(file)
-            wish = wish_of(file, state.job.wildcards_dict)
-            uri = path if query is None else self._query(query)
-            if not self.options.wants(uri):
-                continue
-            held = state.held.pop(path, None)
-            found = _status(path) if held is None else None
-            if held is None and (mapping.is_flagged(file, "temp") or query is not None):
-                held = self._hold(path) if found is not None else None
-            if held is None and found is None:
-                yield _Seen(uri, None, None, self._why_missing(file, query), wish)
-            else:
-                yield _Seen(uri, found, held, None, wish)
-
-    def _hold(self, path: str) -> Held | Content | None:
-        try:
-            return self._holder.hold(path)
-        except (OSError, LaminError) as error:
-            return Content(None, note=f"it could not be read: {error}"[:500])
-
-    def _query(self, query: str) -> str:
-        """A storage's own address: of a file system, a path."""
-        return query if config.is_remote(query) else os.path.join(self.base, query)  # noqa: PTH118
-
-    def _why_missing(self, file: Any, query: str | None) -> str:
-        if query is not None:
-            return "its local copy was gone before it could be read"
-        if mapping.is_flagged(file, "nodelocal"):
-            return "it was on the node that ran the job only"
-        if mapping.is_flagged(file, "temp"):
-            return "it was removed where the job ran, before the workflow's process saw it"
-        return "it was not there when the job had ended"
 
     def _end_job(self, state: JobState, status: RunStatus, at: dt.datetime) -> None:
         if state.is_open:
@@ -305,7 +239,7 @@ class Recording:
         )
 
     def _write_start(
-        self, state: JobState, at: dt.datetime, said: Mapping[str, Any], inputs: list[_Seen]
+        self, state: JobState, at: dt.datetime, said: Mapping[str, Any], inputs: list[Seen]
     ) -> None:
         job = state.job
         assert self._namer is not None
@@ -330,8 +264,11 @@ class Recording:
             details=mapping.job_details(job, script, said),
         )
         emit(state.start)
+        self._write_inputs(state, at, inputs)
+
+    def _write_inputs(self, state: JobState, at: dt.datetime, inputs: list[Seen]) -> None:
         for seen in inputs:
-            self._tell_file(partial(FileRead, run=state.run, at=at, how="declared"), seen)
+            self._files.tell(partial(FileRead, run=state.run, at=at, how="declared"), seen)
 
     def _write_end(
         self,
@@ -339,22 +276,23 @@ class Recording:
         at: dt.datetime,
         status: RunStatus,
         error: str | None,
-        outputs: list[_Seen],
+        outputs: list[Seen],
     ) -> None:
         self._complete_params(state)
         for seen in outputs:
             wish = seen.wish
-            is_kept = seen.stat is not None and seen.held is None
             event = partial(
                 FileWritten,
                 run=state.run,
                 at=at,
                 how="declared",
-                copy=is_kept and self.options.copy,
-                key=wish.key if wish is not None and is_kept else None,
+                copy=seen.stays and self.options.copy,
+                key=wish.key if wish is not None and seen.stays else None,
                 description=wish.description if wish is not None else None,
             )
-            self._tell_file(event, seen)
+            self._files.tell(event, seen)
+            if state.is_cached:
+                self._files.tell_maker(state.run, seen)
         details = mapping.exit_details(error)
         emit(
             RunFinished(
@@ -385,21 +323,6 @@ class Recording:
     def _write_workflow_end(self, at: dt.datetime, status: RunStatus, error: str | None) -> None:
         emit(RunFinished(run=self.run, at=at, status=status, error=error))
 
-    def _tell_file(self, event: Callable[..., FileRead | FileWritten], seen: _Seen) -> None:
-        """Tell of a file with its hash, where that is known or quickly read."""
-        if seen.held is not None:
-            self._hasher.put(partial(_tell_held, event, seen.uri, seen.held))
-            return
-        content = None
-        if seen.stat is not None and seen.stat.size <= SMALL_BYTES:
-            content = read_unchanged(seen.uri, seen.stat)
-        if content is None:
-            emit(event(uri=seen.uri, stat=seen.stat, hash_note=seen.note))
-        else:
-            emit(
-                event(uri=seen.uri, stat=seen.stat, hash=content.hash, hash_type=content.hash_type)
-            )
-
 
 _UNSAID = {
     "failed": "Snakemake gave no reason: see its output, or the job's log",
@@ -407,43 +330,21 @@ _UNSAID = {
 }
 
 
-def _tell_held(
-    event: Callable[..., FileRead | FileWritten], uri: str, held: Held | Content
-) -> None:
-    content = held.read() if isinstance(held, Held) else held
-    emit(
-        event(
-            uri=uri,
-            size=content.size,
-            hash=content.hash,
-            hash_type=content.hash_type,
-            hash_note=content.note,
-        )
-    )
-
-
-def _status(path: str) -> FileStat | None:
-    """Look at a regular file or a folder; None for anything else."""
-    try:
-        found = os.stat(path)  # noqa: PTH116
-    except (OSError, ValueError):
-        return None
-    if not (stat.S_ISREG(found.st_mode) or stat.S_ISDIR(found.st_mode)):
-        return None
-    return FileStat.from_result(found)
-
-
-def _is_stream(file: Any) -> bool:
-    return mapping.is_flagged(file, "pipe") or mapping.is_flagged(file, "service")
-
-
 def _is_target(job: Any) -> bool:
     """Whether a job only stands for its inputs, as that of a rule ``all`` does."""
     return bool(job.rule.norun) and not job.output
 
 
-def _members(job: Any) -> Any:
-    return list(job) if job.is_group() else [job]
+def _gathered(files: Iterator[Seen]) -> list[Seen]:
+    """Return what could be looked at: of a job, its end counts more than its files."""
+    found: list[Seen] = []
+    try:
+        found.extend(files)
+    except Exception as error:  # whatever is wrong with one of them
+        logger.warning(
+            "a file of the workflow is not recorded: %s: %s", type(error).__name__, error
+        )
+    return found
 
 
 def _parent() -> str | None:

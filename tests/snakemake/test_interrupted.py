@@ -1,0 +1,122 @@
+"""Workflows that are stopped, killed, locked or incomplete."""
+
+import os
+import signal
+import sqlite3
+import time
+from pathlib import Path
+
+import pytest
+from snakemake_workflows import Project, new_project, wait
+
+import lamindb as ln
+
+SNAKEFILE = """
+rule all:
+    input: "quick.txt", "slow.txt", "last.txt"
+
+rule quick:
+    output: "quick.txt"
+    shell: "echo quick > {output}"
+
+rule slow:
+    input: "quick.txt"
+    output: "slow.txt"
+    shell: "echo half > {output}; touch started; for i in $(seq 100); do [ -e go ] && break; sleep 0.1; done; echo all > {output}"
+
+rule last:
+    input: "slow.txt"
+    output: "last.txt"
+    shell: "echo last > {output}"
+"""  # noqa: E501
+
+
+def interrupted(project: Project, number: int, *, plugin: bool, all_of_it: bool) -> int:
+    """Signal a workflow while its second job runs; returns its exit code."""
+    project.snakefile(SNAKEFILE)
+    process = project.start(plugin=plugin)
+    appears(project.folder / "started", process)
+    (os.killpg if all_of_it else os.kill)(process.pid, number)
+    if not all_of_it:
+        time.sleep(0.5)
+        (project.folder / "go").touch()
+    return wait(process).code
+
+
+def rows(project: Project) -> dict[str, str]:
+    with sqlite3.connect(project.sqlite) as connection:
+        found = dict(connection.execute("select name, status from run"))
+    connection.close()
+    return found
+
+
+def appears(path: Path, process) -> None:
+    deadline = time.monotonic() + 40
+    while not path.exists():
+        assert process.poll() is None and time.monotonic() < deadline, wait(process, 1).err
+        time.sleep(0.05)
+
+
+@pytest.mark.parametrize(
+    ("number", "all_of_it", "slow"),
+    [
+        (signal.SIGINT, True, "cancelled"),
+        (signal.SIGTERM, False, "completed"),
+    ],
+    ids=["SIGINT as by Ctrl-C", "SIGTERM to the process alone"],
+)
+def test_a_stopped_workflow_is_cancelled_and_ends_as_without_us(
+    project: Project, tmp_path: Path, number: int, all_of_it: bool, slow: str
+):
+    bare = new_project(tmp_path / "bare")
+    codes = [
+        interrupted(each, number, plugin=each is project, all_of_it=all_of_it)
+        for each in (project, bare)
+    ]
+    assert codes[0] == codes[1]
+    records = project.records()
+    assert records.workflow["status"] == "cancelled"
+    assert records.statuses() == {"quick": "completed", "slow": slow}
+    assert all(run["finished_at"] for run in records.runs)
+    assert ("slow.txt" in {file["key"] for file in records.files}) == (slow == "completed")
+
+
+def test_a_killed_workflow_is_seen_and_found_dead_on_the_next_look(project: Project):
+    project.snakefile(SNAKEFILE)
+    process = project.start()
+    appears(project.folder / "started", process)
+    deadline = time.monotonic() + 20
+    while rows(project).get("slow") != "started":
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    os.killpg(process.pid, signal.SIGKILL)
+    wait(process)
+    # as if it ran on another host: nothing is known of its process there
+    with pytest.MonkeyPatch.context() as elsewhere:
+        elsewhere.setenv("LAMINDB_HOST", "elsewhere")
+        assert project.records().statuses() == {"quick": "completed", "slow": "started"}
+        ln.setup.close()
+    records = project.records()
+    assert records.statuses() == {"quick": "completed", "slow": "aborted"}
+    assert records.workflow["status"] == "aborted"
+    ln.setup.close()
+
+    # its lock is still there, and its output is incomplete: no run comes of either
+    (project.folder / "go").touch()
+    incomplete = project.snakemake()
+    assert incomplete.code == 1 and "IncompleteFilesException" in incomplete.err
+    locked = project.snakemake("--rerun-incomplete")
+    assert locked.code == 1 and "LockException" in locked.err
+    assert project.snakemake("--unlock").code == 0
+    assert len(project.records().runs) == 3
+    ln.setup.close()
+
+    again = project.snakemake("--rerun-incomplete")
+    assert again.code == 0, again.err
+    records = project.records()
+    assert sorted((run["name"], run["status"]) for run in records.jobs) == [
+        ("last", "completed"),
+        ("quick", "completed"),
+        ("slow", "aborted"),
+        ("slow", "completed"),
+    ]
