@@ -33,6 +33,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "why": ("questions:why", "Say why a file differs from its previous version."),
     "stale": ("questions:stale", "List what is out of date, in the order to make it anew."),
     "diff": ("questions:diff", "Show what differs between two runs."),
+    "export": ("export:export", "Write records in the formats of others."),
     "serve": ("serve:serve", "Show the records in the browser, on this machine."),
     "doctor": ("maintenance:doctor", "Compare the records with what is there."),
     "db": ("maintenance:db", "Look after the database."),
