@@ -73,9 +73,12 @@ def postgres() -> Iterator[postgres_server.Server]:
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Run what is marked ``databases`` with either kind of database."""
-    if metafunc.definition.get_closest_marker("databases"):
-        metafunc.parametrize("database_kind", ["sqlite", "postgresql"], indirect=True)
+    """Run what is marked ``databases`` with either kind of database; ``databases("full")``: with
+    the second one only where everything is run."""
+    mark = metafunc.definition.get_closest_marker("databases")
+    if mark is not None:
+        second = pytest.param("postgresql", marks=[pytest.mark.full] if mark.args else [])
+        metafunc.parametrize("database_kind", ["sqlite", second], indirect=True)
 
 
 @pytest.fixture(autouse=True)

@@ -2,17 +2,21 @@
 
 import asyncio
 import inspect
+import json
 import subprocess
 import sys
 import threading
+import types
 from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 
 import lamindb as ln
+from lamindb.cli import main
 from lamindb_plain import flow, step
 
 
@@ -68,17 +72,36 @@ def test_calls_are_nested_runs_with_parameters_and_files() -> None:
     assert first.environment_id is not None
 
 
+def test_runs_are_shown_below_those_that_started_them() -> None:
+    analysis()
+    lines = CliRunner().invoke(main, ["runs", "--tree"]).output.splitlines()
+    assert [line.split("  ")[0] for line in lines] == ["analysis", "├── clean", "└── statistics"]
+    assert "completed" in lines[1]
+    assert "1 in, 1 out" in lines[1]
+    (found,) = json.loads(CliRunner().invoke(main, ["runs", "--tree", "--json"]).output)
+    assert (found["name"], [run["name"] for run in found["children"]]) == (
+        "analysis", ["clean", "statistics"],
+    )  # fmt: skip
+    part = CliRunner().invoke(main, ["runs", "--tree", "--transform", "clean"]).output
+    assert part.startswith("clean  completed")
+
+
 def test_a_function_looks_as_it_did() -> None:
     assert (clean.__name__, clean.__doc__) == ("clean", "Make it clean.")
     assert list(inspect.signature(clean).parameters) == ["raw", "scale", "api_token"]
     assert inspect.iscoroutinefunction(step(_coroutine))
-    assert inspect.isgeneratorfunction(step(_generator)) is False or True
+    assert inspect.isgeneratorfunction(step(_generator))
+    assert inspect.isasyncgenfunction(step(_async_generator))
     with pytest.raises(TypeError, match="missing 1 required positional argument"):
         clean()  # type: ignore[call-arg]
     assert runs()["clean"].status == "failed"
 
 
 async def _coroutine() -> None: ...
+
+
+async def _async_generator() -> AsyncIterator[int]:
+    yield 1
 
 
 def _generator() -> Iterator[int]:
@@ -370,6 +393,17 @@ def test_files_as_arguments_and_results_are_inputs_and_outputs() -> None:
     made = using([given])
     (run,) = runs().values()
     assert (run.inputs, run.outputs) == ([given], [made])
+
+
+def test_a_call_while_another_thread_loads_the_records_is_recorded(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as half_loaded:
+        name = "lamindb.records.file"
+        half_loaded.setitem(sys.modules, name, types.ModuleType(name))
+        clean(Path("raw.csv"))
+    assert caplog.text == ""
+    assert keys(runs()["clean"].outputs) == ["clean2.csv"]
 
 
 def test_a_call_is_not_disturbed_by_what_cannot_be_recorded(

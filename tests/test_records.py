@@ -39,7 +39,7 @@ from lamindb.errors import (
 )
 from lamindb.storage import sources
 
-pytestmark = pytest.mark.databases
+pytestmark = pytest.mark.databases("full")
 
 FRAME = pd.DataFrame({"x": [1, 2], "y": ["a", "b"]})
 TABLES = {

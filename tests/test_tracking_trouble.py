@@ -50,8 +50,10 @@ def run_script(code: str, **environment: str) -> "subprocess.CompletedProcess[st
 @pytest.mark.parametrize("trouble", [LOCKED, GONE], ids=["locked", "gone"])
 @pytest.mark.parametrize(
     ("ending", "code", "status", "error"),
-    [("", 0, "completed", None), ("import sys; sys.exit(3)", 3, "failed", "exit code 3")],
-    ids=["ends", "exits"],
+    [
+        pytest.param("", 0, "completed", None, id="ends", marks=pytest.mark.full),
+        pytest.param("import sys; sys.exit(3)", 3, "failed", "exit code 3", id="exits"),
+    ],
 )
 def test_all_is_there_at_the_next_opening(
     trouble: str, ending: str, code: int, status: str, error: str | None

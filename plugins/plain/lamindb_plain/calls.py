@@ -278,5 +278,6 @@ def paths_in(value: Any) -> list[str]:
 
 
 def _is_file(value: Any) -> bool:
-    records = sys.modules.get("lamindb.records.file")
-    return records is not None and isinstance(value, records.File)
+    # another thread may be about to load it: then nobody has a File yet
+    kind = getattr(sys.modules.get("lamindb.records.file"), "File", None)
+    return kind is not None and isinstance(value, kind)

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from typing import TYPE_CHECKING, Any
 
 from lamindb.config import settings
 from lamindb.hooks import Caller, InferredTransform, RunFinished, Tracking, hookimpl
 from lamindb.mainflow import is_main_flow
-from lamindb_plain import notebooks, scripts
+from lamindb_plain import current, notebooks, scripts
 
 if TYPE_CHECKING:
     import click
@@ -41,20 +40,19 @@ def ln_run_details(run: str) -> dict[str, Any] | None:
 # --- files, which are looked at only when somebody tracks -----------------------------------------
 
 _watched: dict[str, Any] = {}
-_entered: dict[str, Any] = {}
+_entered: dict[str, current.Inside] = {}
 
 
 @hookimpl
 def ln_current_run() -> str | None:
     """The run of the decorated function inside which this code is."""
-    current = sys.modules.get("lamindb_plain.current")
-    return current.innermost_function() if current is not None else None
+    return current.innermost_function()
 
 
 @hookimpl
 def ln_tracking_started(tracking: Tracking) -> None:
     """Observe a run of this process."""
-    from lamindb_plain import current, telling
+    from lamindb_plain import telling
 
     _entered[tracking.run] = inside = current.Inside(tracking.run, is_function=False)
     current.enter(inside, is_main=is_main_flow())
@@ -79,8 +77,6 @@ def ln_tracking_finished(run: str) -> None:
     """Tell what a run of this process read and wrote."""
     inside = _entered.pop(run, None)
     if inside is not None:
-        from lamindb_plain import current
-
         current.leave(inside)
     watch = _watched.pop(run, None)
     if watch is not None:

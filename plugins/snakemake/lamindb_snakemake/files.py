@@ -12,7 +12,7 @@ from typing import Any
 from lamindb import config
 from lamindb.errors import LaminError
 from lamindb.hooks import FileRead, FileStat, FileWritten, emit
-from lamindb_snakemake import mapping
+from lamindb_snakemake import caching, mapping
 from lamindb_snakemake.contents import Content, Held, Holder, read_unchanged
 from lamindb_snakemake.flags import Wish, wish_of
 from lamindb_snakemake.options import Options
@@ -143,6 +143,15 @@ class Files:
             self._hasher.put(partial(self._tell_read, event, seen))
             return
         _emit(event, seen, content)
+
+    def tell_maker(self, run: str, seen: Seen) -> None:
+        """Tell which earlier run made a file that was taken from a cache."""
+
+        def tell() -> None:
+            _, content = self._known.get(seen.path, (None, None))
+            caching.link_to_maker(run, seen.path, content.hash if content is not None else None)
+
+        self._hasher.put(tell)
 
     def end(self, timeout_s: float) -> bool:
         """Finish reading; False where that takes longer."""

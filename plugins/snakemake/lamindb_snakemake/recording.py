@@ -57,6 +57,7 @@ class JobState:
     attempt: int
     start: RunStarted | None = None
     is_open: bool = True
+    is_cached: bool = False
     error: str | None = None
     held: dict[str, Held | Content] = field(default_factory=dict)
     late: list[Seen] = field(default_factory=list)
@@ -108,7 +109,8 @@ class Recording:
             at = utc_now()
             state.is_open = False
             outputs = _gathered(self._files.outputs(state.job, state.held))
-            self._writer.put(partial(self._write_end, state, at, "completed", None, outputs))
+            status: RunStatus = "cached" if state.is_cached else "completed"
+            self._writer.put(partial(self._write_end, state, at, status, None, outputs))
         for state in ended:
             if state.late:
                 self._writer.put(partial(self._write_inputs, state, utc_now(), state.late))
@@ -124,6 +126,11 @@ class Recording:
         """Keep what was said of a failure, which :meth:`job_failed` follows."""
         for state in self._open_jobs(job):
             state.error = text
+
+    def job_cached(self, job: Any) -> None:
+        """Called when a job's outputs came from a cache, which :meth:`job_completed` follows."""
+        for state in self._open_jobs(job):
+            state.is_cached = True
 
     def output_goes(self, job: Any) -> None:
         """Hold the outputs of a job that are about to be moved elsewhere."""
@@ -284,6 +291,8 @@ class Recording:
                 description=wish.description if wish is not None else None,
             )
             self._files.tell(event, seen)
+            if state.is_cached:
+                self._files.tell_maker(state.run, seen)
         details = mapping.exit_details(error)
         emit(
             RunFinished(

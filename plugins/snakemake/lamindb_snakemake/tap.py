@@ -12,7 +12,7 @@ from logging.handlers import QueueHandler
 from typing import Any
 
 from lamindb import config
-from lamindb_snakemake import channel
+from lamindb_snakemake import caching, channel
 from lamindb_snakemake.frames import LOGGER, local_of, workflow_here
 from lamindb_snakemake.options import Options
 from lamindb_snakemake.recording import Recording
@@ -125,6 +125,7 @@ class Tap(logging.Handler):
         for executor in {scheduler._executor, scheduler._local_executor} - {None}:
             _before(executor, "cancel", lambda *_: recording.cancelled())
             channel.give_to_spawned(executor, environment_of_group)
+            caching.watch(executor, recording.job_cached)
         self._undo.append(channel.give_to_shells(environment_of))
         channel.run_of_job = recording.run_of
 
