@@ -71,7 +71,7 @@ def cli_page() -> str:
         **main.context_settings,
     )
     parts = [INTRO, section(main, root)]
-    for name in COMMANDS:
+    for name in [*COMMANDS, *(each for each in main.commands if each not in COMMANDS)]:
         command = main.get_command(root, name)
         assert command is not None
         context = click.Context(command, info_name=name, parent=root)

@@ -8,8 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 import postgres as postgres_server
+
+# no test asserts on wall time
+settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("untimed")
 
 # read before a test takes such variables away
 TEST_DB = os.environ.get("LAMINDB_TEST_DB", "sqlite")
@@ -17,6 +22,12 @@ NO_NETWORK = Path(__file__).parent / "no_network"
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        # what shares a server or a process stays together when tests run in parallel
+        folder = item.path.parent.name
+        item.add_marker(
+            pytest.mark.xdist_group("prefect" if folder == "prefect" else item.path.stem)
+        )
     if os.environ.get("LAMINDB_TEST_FULL") == "1":
         return
     skip = pytest.mark.skip(reason="long or heavy: run `python dev.py test --full`")
@@ -26,7 +37,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.fixture(autouse=True)
-def clean_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def clean_environment(
+    request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[None]:
     """Give the test an empty home and working directory, and forget the instance afterwards."""
     home, work = tmp_path / "home", tmp_path / "work"
     home.mkdir()
@@ -42,8 +55,20 @@ def clean_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterat
     monkeypatch.setenv("LAMINDB_USER", "testuser")
     monkeypatch.setenv("PYTHONPATH", str(NO_NETWORK), prepend=os.pathsep)
     monkeypatch.chdir(work)
+    of_engine = request.path.parent.name in ("prefect", "snakemake")
+    if request.node.get_closest_marker("observing") is None and not of_engine:
+        # the files of the tests themselves are no outputs of what they track
+        monkeypatch.setenv("LAMINDB_OBSERVE", "0")
+        _observe(False)
     yield
+    _observe(True)
     _reset_lamindb()
+
+
+def _observe(value: bool) -> None:
+    from lamindb.config import settings
+
+    settings.observe = value
 
 
 def _reset_lamindb() -> None:
@@ -62,9 +87,12 @@ def postgres() -> Iterator[postgres_server.Server]:
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Run what is marked ``databases`` with either kind of database."""
-    if metafunc.definition.get_closest_marker("databases"):
-        metafunc.parametrize("database_kind", ["sqlite", "postgresql"], indirect=True)
+    """Run what is marked ``databases`` with either kind of database; ``databases("full")``: with
+    the second one only where everything is run."""
+    mark = metafunc.definition.get_closest_marker("databases")
+    if mark is not None:
+        second = pytest.param("postgresql", marks=[pytest.mark.full] if mark.args else [])
+        metafunc.parametrize("database_kind", ["sqlite", second], indirect=True)
 
 
 @pytest.fixture(autouse=True)

@@ -74,7 +74,7 @@ class Objects:
 
     def hidden(self) -> set[str]:
         """What is in the instance's own folder beside its settings and its database."""
-        own = ("storage_id", "instance.toml", "lamindb.sqlite")
+        own = ("storage_id", "instance.toml", "lamindb.sqlite", "spool")
         return {
             key
             for key in self.all()
@@ -610,12 +610,20 @@ class StorageContract:
     ) -> None:
         first = ln.track(ln.Transform("One"))
         file = ln.add(ln.File(local_file(data, "a.txt", "old"), key="k.txt"))
+        reader = ln.track(ln.Transform("Reader"))
+        file.stage()
         second = ln.track(ln.Transform("Two"))
         file.replace(local_file(data, "b.txt", "new"))
         ln.add(file)
         stored = ln.select(ln.File).one()
         assert (stored.run, stored.transform) == (second, second.transform)
-        assert runs_of(stored) == {first.id, second.id}
+        # what the first run made is no more; that another has read this record stays true
+        assert runs_of(stored) == {second.id}
+        assert (first.outputs, reader.inputs) == ([], [stored])
+        third = ln.track(ln.Transform("Three"))
+        file.replace(local_file(data, "c.txt", "new"))
+        ln.add(file)
+        assert runs_of(stored) == {second.id, third.id}
 
     @pytest.mark.parametrize("superseded", ["before replace", "before add"])
     def test_an_older_version_is_not_replaced(

@@ -1327,3 +1327,46 @@ def test_the_password_of_a_database_is_in_no_message(tmp_path: Path):
     with pytest.raises((LaminError, ImportError)) as raised:
         ln.setup.init(storage=tmp_path / "storage", db=url)
     assert SECRET not in str(raised.value)
+
+
+# --- values that do not fit their fields ----------------------------------------------------------
+
+
+def test_a_record_that_lacks_what_it_needs_says_so(storage: Path) -> None:
+    file = ln.File(source())
+    file.name = None  # type: ignore[assignment]
+    with pytest.raises(RecordError, match=r"lacks a value.*name"):
+        ln.add(file)
+
+
+def test_a_name_that_is_no_text_says_so(storage: Path) -> None:
+    with pytest.raises(RecordError, match="the name 5 is a int, not a text"):
+        ln.File(source(), name=5)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("end", ["all", "first", "count", "df"])
+def test_a_value_of_another_type_than_its_field_says_so(storage: Path, end: str) -> None:
+    query = ln.select(ln.File, created_at="2024-01-01")
+    with pytest.raises(RecordError, match=r"'2024-01-01' is no time: give a datetime"):
+        getattr(query, end)()
+
+
+def test_params_that_are_no_json_say_so(storage: Path) -> None:
+    run = ln.track(ln.Transform("x"))
+    run.params = {"a": Path("x")}
+    with pytest.raises(RecordError, match=r"not JSON serializable.*str.path"):
+        ln.add(run)
+    run.params = None
+
+
+@pytest.mark.parametrize("key", ["x" * 250, "x" * 247 + ".parquet"])
+def test_a_table_may_have_any_legal_key(storage: Path, key: str) -> None:
+    file = ln.add(ln.File(pd.DataFrame({"a": [1]}), key=key))
+    assert file.key == file.name == key
+    assert file.path().is_file()
+
+
+@pytest.mark.parametrize("url", ["foo://bar", "foo://bar/x.csv"])
+def test_a_url_that_nobody_reads_says_so(storage: Path, url: str) -> None:
+    with pytest.raises(DataTypeError, match="Protocol not known: foo"):
+        ln.File(url)

@@ -20,6 +20,7 @@ from typing import Any
 import click
 import pytest
 from click.testing import CliRunner, Result
+from upath import UPath
 
 import lamindb as ln
 from lamindb import instance
@@ -290,6 +291,60 @@ def test_a_variable_that_is_no_number_is_one_line_too(arguments: list[str], vari
     done = spawn(*arguments, **{variable: "soon"})
     assert done.returncode == 1
     assert done.stderr == f"Error: {variable}='soon' is not a number: give one, or unset it\n"
+
+
+@pytest.mark.parametrize("value", ["inf", "-inf", "nan", "1e400"])
+def test_a_variable_that_is_no_finite_number_is_one_line_too(value: str) -> None:
+    done = spawn("files", LAMINDB_CACHE_SIZE=value)
+    assert done.returncode == 1
+    assert done.stderr == (
+        f"Error: LAMINDB_CACHE_SIZE={value!r} is not a number: give one, or unset it\n"
+    )
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["show"], ["files"], ["runs", "--transform"], ["init", "--storage"]],
+    ids=" ".join,
+)
+def test_an_argument_that_is_no_unicode_is_one_line_too(
+    project: Path, arguments: list[str]
+) -> None:
+    done = subprocess.run(
+        [*(os.fsencode(each) for each in (*LAMIN, *arguments)), b"\xff"], capture_output=True
+    )
+    assert done.returncode == 1
+    assert done.stdout == b""
+    [line] = done.stderr.decode().splitlines()
+    assert "not valid Unicode" in line
+    assert "fault" not in line
+
+
+def test_a_limit_beyond_what_databases_count_is_wrong_usage(project: Path) -> None:
+    result = invoke("files", "-n", "9" * 23)
+    assert result.exit_code == 2
+    assert "is not in the range" in result.stderr
+
+
+@pytest.mark.parametrize("storage", ["./x", "absolute"])
+def test_init_in_a_removed_folder_says_so_or_does_without(storage: str, tmp_path: Path) -> None:
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    os.chdir(gone)
+    gone.rmdir()
+    if storage == "./x":
+        assert "the working directory was removed" in refused("init", "--storage", storage)
+    else:
+        assert lamin("init", "--storage", str(tmp_path / "x")).startswith("instance x\n")
+        ln.setup.delete("x", force=True)
+    os.chdir(tmp_path)
+
+
+def test_init_says_that_the_records_were_gone(project: Path) -> None:
+    instance.reset()
+    Path("mydata/.lamindb/lamindb.sqlite").unlink()
+    first = lamin("init", "--storage", "./mydata").splitlines()[0]
+    assert first == "instance mydata, whose database was gone: this is a new one, without records"
 
 
 def test_a_fault_is_one_line_and_where_it_was_can_be_asked_for(
@@ -565,11 +620,14 @@ def test_what_a_terminal_cannot_show_is_escaped(project: Path) -> None:
     assert json.loads(done.stdout)[0]["key"] == "🧪 café.txt"
 
 
-def test_piped_output_has_one_row_a_line_and_no_colours(project: Path) -> None:
+def test_piped_output_has_one_row_a_line_and_no_colours(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("FORCE_COLOR", raising=False)
     step("t" * 100, outputs=("k" * 200,), params={"p": "v" * 100})
     file, run = ln.select(ln.File).one(), ln.select(ln.Run).one()
     for arguments in (["files"], ["runs"], ["transforms"]):
-        done = spawn(*arguments, COLUMNS="40", FORCE_COLOR="")
+        done = spawn(*arguments, COLUMNS="40")
         assert "\x1b" not in done.stdout
         assert len(done.stdout.splitlines()) == 2
         assert "t" * 100 in done.stdout
@@ -877,6 +935,32 @@ def test_a_sound_instance_has_no_findings(project: Path) -> None:
     step("again", outputs=("clean.csv",))
     assert lamin("doctor") == "Everything is as recorded.\n"
     assert lamin("doctor", "--hash", "--fix") == "Everything is as recorded.\n"
+    assert lamin_json("doctor") == []
+
+
+def test_doctor_leaves_the_files_of_nested_storages_and_instances_to_those(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    inner = project / "mydata/inner"
+    inner.mkdir()
+    ln.add(ln.Storage(inner))
+    (inner / "x.txt").write_text("x")
+    ln.add(ln.File(inner / "x.txt"))
+    ln.setup.init(project / "mydata/deep", name="deep")
+    monkeypatch.setenv("LAMINDB_INSTANCE", str(project / "mydata"))
+    (project / "mydata/sub/.lamindb").mkdir(parents=True)
+    (project / "mydata/sub/.lamindb/instance.toml").write_text("of a project folder")
+    (inner / "unknown.txt").write_text("?")
+    assert findings().keys() == {"object-unrecorded"}
+    [found] = lamin_json("doctor", code=1)
+    assert found["subject"] == str(inner / "unknown.txt")
+
+
+def test_doctor_leaves_the_files_of_nested_buckets_to_those(bucket: str, tmp_path: Path) -> None:
+    ln.setup.init(bucket, db=f"sqlite:///{tmp_path}/records.sqlite")
+    ln.add(ln.Storage(f"{bucket}/inner"))
+    (UPath(bucket) / "inner" / "x.txt").write_text("x")
+    ln.add(ln.File(f"{bucket}/inner/x.txt"))
     assert lamin_json("doctor") == []
 
 

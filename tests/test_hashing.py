@@ -5,10 +5,12 @@ from __future__ import annotations
 import base64
 import hashlib
 import io
+import mmap
 import os
 import random
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -370,6 +372,31 @@ def test_a_change_that_hides_behind_an_old_time_is_read_again(
     os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
     assert cache.digest_once(LocalSource(path)).hash == hash_bytes(b"b")
     assert len(reads) == 2
+
+
+def test_a_change_through_a_memory_map_that_was_written_to_before_is_seen(
+    reads: list[Path], tmp_path: Path
+) -> None:
+    path = tmp_path / "a.bin"
+    path.write_bytes(b"A" * 8192)
+    if not notes_changes_of_maps(path):
+        pytest.skip("a file system in memory notes no change through a map")
+    with path.open("r+b") as stream, mmap.mmap(stream.fileno(), 8192) as mapped:
+        mapped[0] = 66
+        time.sleep(0.05)
+        assert cache.digest_once(LocalSource(path)).hash == hash_bytes(mapped[:])
+        time.sleep(0.05)
+        mapped[1] = 67
+        assert cache.digest_once(LocalSource(path)).hash == hash_bytes(mapped[:])
+
+
+def notes_changes_of_maps(path: Path) -> bool:
+    before = path.stat().st_mtime_ns
+    time.sleep(0.05)
+    with path.open("r+b") as stream, mmap.mmap(stream.fileno(), 1) as mapped:
+        mapped[0] = mapped[0]
+        mapped.flush()
+    return path.stat().st_mtime_ns != before
 
 
 def test_a_file_written_a_moment_ago_is_never_remembered(

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import platform
+import shutil
 import sqlite3
 import subprocess
 import sys
@@ -21,12 +23,13 @@ from fsspec.core import url_to_fs
 from fsspec.implementations.memory import MemoryFileSystem
 
 import lamindb as ln
-from lamindb import instance, journal
-from lamindb.errors import DataChangedError
+from lamindb import instance, journal, processes
+from lamindb.db import schema
+from lamindb.errors import BusyError, DataChangedError, KeyConflictError
 from lamindb.journal import Step, undo
-from lamindb.processes import is_running
-from lamindb.storage.hashing import ManifestLine, manifest_digest
-from lamindb.storage.store import Store
+from lamindb.processes import is_dead, is_running, this_process
+from lamindb.storage.hashing import FILE_HASH, ManifestLine, hash_bytes, manifest_digest
+from lamindb.storage.store import INCOMING, Store
 
 # --- one step, in a store that cannot rename ------------------------------------------------------
 
@@ -143,12 +146,80 @@ def test_a_step_is_undone_from_wherever_it_had_come_to_also_when_that_is_cut_sho
         assert lying(memory) == before, f"killed after {changes} changes"
 
 
+BESIDE = {"key/theirs": "somebody's"}
+
+
+@pytest.mark.parametrize(
+    "reached",
+    [
+        {"key": "old"},
+        {"key": "old", "aside": "old"},
+        {"aside": "old"},
+        {"aside": "old", "key": "new"},
+    ],
+)
+@pytest.mark.parametrize("new", [hash_bytes(b"new"), None])
+def test_undoing_a_file_leaves_what_lies_in_a_folder_of_its_name(
+    reached: Files, new: str | None, bucket: str
+):
+    if new is None and "key" in reached and reached["key"] == "new":
+        return
+    store = Store(f"{bucket}/some")
+    lay(store, {**reached, **BESIDE})
+    step = Step("storage", "key", aside="aside", aside_hash=hash_bytes(b"old"), new_hash=new)
+    undo(store, replace(step, aside_type=FILE_HASH, new_type=FILE_HASH if new else None))
+    assert lying(store) == {"key": "old", **BESIDE}
+
+
+@pytest.mark.parametrize("new", [hash_bytes(b"new"), None])
+def test_undoing_keeps_what_another_has_put_at_the_key_beside(new: str | None, bucket: str):
+    store = Store(f"{bucket}/some")
+    lay(store, {"key": "theirs", "aside": "old"})
+    step = Step("storage", "key", aside="aside", aside_hash=hash_bytes(b"old"), new_hash=new)
+    undo(store, replace(step, aside_type=FILE_HASH, new_type=FILE_HASH if new else None))
+    found = lying(store)
+    assert found.pop("key") == "old"
+    [(name, content)] = found.items()
+    assert (name.startswith("key.found-"), content) == (True, "theirs")
+
+
 def test_undoing_twice_changes_nothing_more(memory: Store):
     for step, reached, before in REACHED:
         lay(memory, reached)
         undo(memory, step)
         undo(memory, step)
         assert lying(memory) == before
+
+
+@pytest.mark.parametrize("place", ["final", "incoming"])
+def test_undoing_a_new_version_of_a_directory_may_be_cut_short_anywhere(
+    place: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    store = Store(str(tmp_path))
+    incoming = f"{INCOMING}/1-0.new"
+    step = replace(CHANGED, incoming=incoming)
+    reached = {**at("aside", OLD), **at("key" if place == "final" else incoming, NEW)}
+
+    def dying(*arguments: Any, **options: Any) -> None:
+        nonlocal left
+        if left == 0:
+            raise Killed
+        left -= 1
+        unlink(*arguments, **options)
+
+    unlink = os.unlink
+    for removed in range(3):
+        shutil.rmtree(tmp_path)
+        for name, content in reached.items():
+            store.path(name).parent.mkdir(parents=True, exist_ok=True)
+            store.path(name).write_text(content)
+        left = removed
+        with monkeypatch.context() as patch, suppress(Killed):
+            patch.setattr(os, "unlink", dying)
+            undo(store, step)
+        undo(store, step)
+        assert {key: store.path(key).read_text() for key in list(store.keys())} == OLD
+        assert not store.exists(incoming)
 
 
 # --- a whole operation ----------------------------------------------------------------------------
@@ -203,6 +274,20 @@ def test_whatever_interrupts_an_add_undoes_it(
     assert objects(storage) == ["a.txt"]
     assert first.stage().read_text() == "first"
     assert journal.pending(instance.current().database) == []
+
+
+def test_putting_a_lost_keyless_object_back_is_undone_as_any_add(
+    storage: Path, monkeypatch: pytest.MonkeyPatch
+):
+    file = ln.add(ln.File(source("first")))
+    file.path().unlink()
+    failing(monkeypatch, Store, "place", KeyboardInterrupt())
+    with pytest.raises(KeyboardInterrupt):
+        ln.add(ln.File(source("first")))
+    assert objects(storage) == []
+    assert journal.pending(instance.current().database) == []
+    assert ln.add(ln.File(source("first"))) == file
+    assert objects(storage) == [f"{file.id}.txt"]
 
 
 def test_what_could_not_be_undone_is_undone_by_the_next_operation_that_it_is_in_the_way_of(
@@ -290,6 +375,93 @@ def test_a_lease_is_renewed_for_as_long_as_its_owner_works(
     ln.add(ln.File(source("first"), key="a.txt"))
     assert len(leases) >= 4
     assert objects(storage) == ["a.txt"]
+
+
+def adding(key: str) -> ln.File:
+    """A file, or for the key of a folder a directory, that is not added yet."""
+    path = Path(f"source of {key.replace('/', ' ')}")
+    if key == "a":
+        path.mkdir(exist_ok=True)
+        (path / "x.txt").write_text("x")
+    else:
+        path.write_text(key)
+    return ln.File(path, key=key)
+
+
+def meanwhile(monkeypatch: pytest.MonkeyPatch, act: Callable[[], None]) -> None:
+    """Do something while an object is about to be placed."""
+    place = Store.place
+
+    def first(store: Store, incoming: str, final: str) -> None:
+        monkeypatch.setattr(Store, "place", place)
+        act()
+        place(store, incoming, final)
+
+    monkeypatch.setattr(Store, "place", first)
+
+
+@pytest.mark.parametrize("keys", [("a", "a/b.txt"), ("a/b.txt", "a"), ("a/b/c.txt", "a")])
+def test_a_folder_and_a_key_inside_it_are_not_added_at_once(
+    keys: tuple[str, str], storage: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(ln.settings, "busy_timeout_s", 0.05)
+
+    def other() -> None:
+        with pytest.raises(BusyError):
+            ln.add(adding(keys[1]))
+        ln.add(adding("ab/c.txt"))  # a neighbour need not wait
+
+    meanwhile(monkeypatch, other)
+    first = ln.add(adding(keys[0]))
+    with pytest.raises(KeyConflictError):
+        ln.add(adding(keys[1]))
+    assert first.stage().exists()
+    assert {file.key for file in ln.select(ln.File).all()} == {keys[0], "ab/c.txt"}
+
+
+def test_a_folder_that_is_registered_meanwhile_keeps_what_it_was_recorded_with(
+    storage: Path, monkeypatch: pytest.MonkeyPatch
+):
+    def register() -> None:
+        location = instance.current().default_location
+        row = {"id": "F" * 20, "name": "a", "suffix": "", "key": "a", "storage_id": location.id}
+        user = {"created_by_id": instance.current().user_id}
+        with instance.current().database.begin() as connection:
+            connection.execute(schema.file.insert().values(**row, **user))
+
+    meanwhile(monkeypatch, register)
+    with pytest.raises(KeyConflictError, match="inside 'a'"):
+        ln.add(adding("a/b.txt"))
+    assert objects(storage) == []
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads start times from /proc")
+def test_a_process_lives_on_when_the_clock_is_set(monkeypatch: pytest.MonkeyPatch):
+    owner = this_process().as_json()
+    assert owner["ticks"] is not None
+    monkeypatch.setattr(psutil.Process, "create_time", lambda process: owner["started_at"] + 3600)
+    assert not is_dead(owner)
+    assert is_dead({**owner, "ticks": owner["ticks"] + 1})
+
+
+def test_a_process_that_may_not_be_looked_at_lives(monkeypatch: pytest.MonkeyPatch):
+    def hidden(*arguments: Any) -> Any:
+        raise psutil.NoSuchProcess(1)
+
+    owner = {**this_process().as_json(), "pid": 1}
+    monkeypatch.setattr(psutil, "Process", hidden)  # as with hidepid=2, for other users' processes
+    monkeypatch.setattr(processes, "_read_stat", lambda pid: None)
+
+    def refuse(pid: int, sent: int) -> None:
+        raise PermissionError(1, "Operation not permitted")
+
+    for known in (owner, {name: value for name, value in owner.items() if name != "ticks"}):
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "kill", refuse)
+            assert not is_dead(known)
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    assert is_dead({**owner, "pid": ended.pid})
 
 
 EXIT = {"x86_64": 60, "aarch64": 93}

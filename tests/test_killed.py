@@ -322,6 +322,8 @@ def folder() -> Iterator[Path]:
 def fresh(model: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Fresh]:
     """Make a copy of the model the instance in use, each time it is called."""
     monkeypatch.setenv("LAMINDB_INSTANCE", str(folder / "storage"))
+    # without the cache of hashes, which makes the number of steps depend on what was read before
+    monkeypatch.setenv("LAMINDB_CACHE_DIR", "/dev/null/none")
     monkeypatch.setenv("PATH", "")  # without git, which each process would ask for the user's name
 
     (folder / "work").mkdir()

@@ -11,17 +11,19 @@ import pytest
 # layer and of the layers before it.
 LAYERS: list[set[str]] = [
     {"errors", "identifiers", "_version"},
-    {"config"},
-    {"hooks", "processes", "dev"},
-    {"formats", "spool"},
+    {"config", "display"},
+    {"hooks", "processes", "dev", "rules", "endings", "mainflow"},
+    {"formats", "spool", "lastwords"},
     {"db"},
     {"storage"},
     {"journal", "liveness"},
     {"instance"},
+    {"graph"},
     {"records"},
     {"recording"},
     {"recorder"},
-    {"query", "lineage", "setup", "tracking", "doctor"},
+    {"query", "setup", "tracking", "doctor"},
+    {"export", "web"},
     {"cli", "testing"},
     {"__init__", "__main__"},
 ]

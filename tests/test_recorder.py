@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import datetime as dt
 import json
 import os
@@ -296,6 +297,32 @@ def test_an_output_that_is_taken_back_is_no_output_in_whichever_order() -> None:
     assert ln.select(ln.Run).one().outputs == []
 
 
+@pytest.mark.parametrize("first", ["the outer run", "the relation"])
+def test_the_innermost_run_owns_a_file(first: str) -> None:
+    relation = RunStarted(run="inner", engine="test", parent="outer", at=at(0))
+    inner = written("a.csv", b"a", "inner", 2)
+    outer = dataclasses.replace(inner, run="outer", at=at(1), event_id="outer")
+    raw = written("raw.csv", b"r", "before", 0)
+    events: list[Event] = [inner, outer, read("raw.csv", "inner"), read("raw.csv", "outer")]
+    if first == "the outer run":
+        events.reverse()
+    events.insert(len(events) if first == "the outer run" else 0, relation)
+    record([[raw], *([event] for event in events)])
+    links = {(row["run_id"], row["role"]) for row in rows(schema.run_file)}
+    assert links == {("before", "output"), ("inner", "output"), ("inner", "input")}
+    [file] = [row for row in rows(schema.file) if row["key"] == "a.csv"]
+    assert file["run_id"] == "inner"
+
+
+def test_what_the_outer_run_declares_stays_its_own_too() -> None:
+    emit(RunStarted(run="inner", engine="test", parent="outer", at=at(0)))
+    inner = written("a.csv", b"a", "inner", 1)
+    emit(inner)
+    emit(dataclasses.replace(inner, run="outer", how="declared", at=at(2), event_id="outer"))
+    found = ln.select(ln.File).one()
+    assert [run.id for run in ln.select(ln.Run).all() if found in run.outputs] == ["inner", "outer"]
+
+
 def test_names_that_are_no_unicode_are_kept_in_a_form_that_is() -> None:
     name = os.fsdecode(b"caf\xe9 \n'\".csv")
     (Path.cwd() / name).write_bytes(b"x")
@@ -322,7 +349,7 @@ def story() -> list[Event]:
         RunStarted(
             run=second,
             engine="test",
-            parent=first,
+            parent=run_id("test", "outer"),
             transform=InferredTransform("fit", "lab/fit", "pipeline", source_hash="x"),
             params={"n": 1},
             at=at(4),

@@ -39,7 +39,7 @@ from lamindb.errors import (
 )
 from lamindb.storage import sources
 
-pytestmark = pytest.mark.databases
+pytestmark = pytest.mark.databases("full")
 
 FRAME = pd.DataFrame({"x": [1, 2], "y": ["a", "b"]})
 TABLES = {
@@ -176,7 +176,9 @@ def test_params_come_back_as_they_were() -> None:
 
 
 @pytest.mark.parametrize(
-    "params", [{"x": object()}, {"x": float("nan")}, {"x": {1, 2}}, ["x"]], ids=str
+    "params",
+    [{"x": object()}, {"x": float("nan")}, {"x": {1, 2}}, ["x"]],
+    ids=["object", "nan", "set", "list"],
 )
 def test_params_that_are_not_json_are_refused(params: Any) -> None:
     with pytest.raises(RecordError, match="params"):
@@ -744,7 +746,9 @@ def test_the_same_record_twice_in_a_list_is_added_once(make: Callable[..., Path]
     assert ln.select(ln.File).count() == 1
 
 
-@pytest.mark.parametrize("given", ["text", 5, None, b"x", object()], ids=str)
+@pytest.mark.parametrize(
+    "given", ["text", 5, None, b"x", object()], ids=["str", "int", "None", "bytes", "object"]
+)
 def test_what_is_no_record_is_refused(given: Any) -> None:
     for wrong in (given, [given]):
         with pytest.raises(ValueError, match="is not a record"):

@@ -82,4 +82,4 @@ def test_a_changed_file_of_a_reused_result_is_not_linked_and_said(
     (file,) = ln.select(ln.File).all()
     assert (file.name, file.size, file.run.id) == ("a.txt", len("first"), "first")
     (warning,) = [record.message for record in caplog.records]
-    assert "a.txt has changed since the run that made it" in warning
+    assert "a.txt has changed or is gone since a run made it" in warning

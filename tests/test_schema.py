@@ -10,6 +10,7 @@ import subprocess
 import sys
 import zipfile
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -18,14 +19,15 @@ from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
+from sqlalchemy.exc import IntegrityError
 from sqlalchemy.schema import CreateIndex, CreateTable
 
 import lamindb as ln
-from lamindb import instance
+from lamindb import config, instance
 from lamindb.config import InstanceConfig
 from lamindb.db import migrate, schema
 from lamindb.db.database import Database, create_sqlite_file
-from lamindb.errors import DatabaseOutdatedError, DatabaseTooNewError
+from lamindb.errors import DatabaseCorruptError, DatabaseOutdatedError, DatabaseTooNewError
 
 ROOT = Path(__file__).parent.parent
 MIGRATIONS = ROOT / "core" / "lamindb" / "db" / "migrations"
@@ -312,7 +314,58 @@ def test_an_older_sqlite_database_is_backed_up_and_upgraded_when_it_is_opened(
     assert len(list(path.parent.glob("*.backup"))) == 1
 
 
-def write_second_migration(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+REBUILD = """
+    for table, column in (("run", "name"), ("file", "suffix"), ("storage", "root")):
+        with op.batch_alter_table(table) as batch:
+            batch.alter_column(column, type_=sa.String(length=999))
+"""
+
+
+def filled(tmp_path: Path) -> Path:
+    """An instance with a file that a run wrote and another read; returns its database."""
+    ln.setup.init(storage=tmp_path / "storage", name="old")
+    (tmp_path / "a.txt").write_text("a")
+    ln.track(ln.Transform("writes"))
+    file = ln.add(ln.File(tmp_path / "a.txt", key="k.txt"))
+    ln.track(ln.Transform("reads"))
+    file.stage()
+    ln.finish()
+    path = instance.current().config.sqlite_path
+    ln.setup.close()
+    assert path is not None
+    return path
+
+
+def test_a_migration_that_rebuilds_tables_takes_no_links_along(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = filled(tmp_path)
+    write_second_migration(tmp_path, monkeypatch, REBUILD)
+    ln.setup.load("old")
+    file = ln.select(ln.File).one()
+    runs = {run.transform.name: run for run in ln.select(ln.Run).all()}
+    assert (runs["writes"].outputs, runs["reads"].inputs) == ([file], [file])
+    with pytest.raises(IntegrityError), instance.current().database.begin() as connection:
+        connection.execute(sa.text("UPDATE file SET storage_id = 'nowhere'"))
+    with closing(sqlite3.connect(path)) as connection:
+        [kind] = [
+            row[2] for row in connection.execute("PRAGMA table_info(run)") if row[1] == "name"
+        ]
+    assert kind == "VARCHAR(999)"
+
+
+def test_a_migration_that_breaks_a_reference_is_taken_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = filled(tmp_path)
+    write_second_migration(tmp_path, monkeypatch, '    op.execute("DELETE FROM run")\n')
+    with pytest.raises(DatabaseCorruptError, match="refers to nothing"):
+        ln.setup.load("old")
+    with closing(sqlite3.connect(path)) as connection:
+        assert connection.execute("SELECT count(*) FROM run").fetchone() == (2,)
+
+
+def write_second_migration(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, more: str = "") -> None:
     """Let this version of the package know one migration more than the last one did."""
     scripts = tmp_path / "migrations"
     shutil.copytree(MIGRATIONS, scripts, ignore=shutil.ignore_patterns("__pycache__"))
@@ -322,12 +375,12 @@ def write_second_migration(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
         'revision = "0002"\n'
         'down_revision = "0001"\n\n\n'
         "def upgrade() -> None:\n"
-        '    op.add_column("user", sa.Column("nickname", sa.String(length=8)))\n'
+        '    op.add_column("user", sa.Column("nickname", sa.String(length=8)))\n' + more
     )
     real = Config.set_main_option
 
-    def elsewhere(config: Config, name: str, value: str) -> None:
-        real(config, name, str(scripts) if name == "script_location" else value)
+    def elsewhere(alembic: Config, name: str, value: str) -> None:
+        real(alembic, name, str(scripts) if name == "script_location" else value)
 
     monkeypatch.setattr(Config, "set_main_option", elsewhere)
     monkeypatch.setattr(migrate, "HEAD", "0002")
@@ -365,6 +418,10 @@ def test_a_newer_database_is_refused_and_left_alone(
     connection.close()
     with pytest.raises(DatabaseTooNewError, match=r"at revision 9999.*upgrade the package"):
         ln.setup.load("new")
+    database = Database(config.config_named("new"))
+    with pytest.raises(DatabaseTooNewError, match=r"at revision 9999.*upgrade the package"):
+        migrate.upgrade(database)
+    database.dispose()
     assert list(path.parent.glob("*.backup")) == []
 
 
@@ -430,6 +487,9 @@ def test_the_wheel_holds_the_package_with_its_migrations(tmp_path: Path) -> None
     assert {name.split("/")[0] for name in names if "dist-info" not in name} == {
         "lamindb",
         "lamindb_plain",
+        "lamindb_prefect",
+        "lamindb_snakemake",
+        "snakemake_logger_plugin_lamindb",
     }
     assert not any(name.startswith("tests/") or "__pycache__" in name for name in names)
     (entry_points,) = (name for name in names if name.endswith("entry_points.txt"))

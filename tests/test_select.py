@@ -357,7 +357,7 @@ def test_a_frame_holds_the_values_of_the_records(files: list[ln.File]) -> None:
     assert frame["size"].sum() == 35
     runs = ln.select(ln.Run).df()
     assert runs["params"].tolist() == [{"name": "First"}, {"name": "Second"}]
-    assert runs["details"].tolist() == [None, None]
+    assert [set(details) for details in runs["details"]] == [{"plain", "lamindb"}] * 2
 
 
 def test_transforms_are_indexed_by_id_and_version() -> None:

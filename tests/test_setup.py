@@ -518,6 +518,25 @@ def test_the_project_file_has_relative_paths_so_that_it_can_be_committed() -> No
         assert str(Path.cwd()) not in path.read_text()
 
 
+@pytest.mark.parametrize("name", ["~", "~data", "~/x"])
+def test_a_storage_whose_name_begins_with_a_tilde_is_a_folder_of_that_name(name: str) -> None:
+    here = Path.cwd()
+    made = ln.setup.init(f"./{name}/deep", db=f"sqlite:///./{name}/records.sqlite")
+    file = add_text("a", "a.txt")
+    assert made.storage == str(here / name / "deep")
+    assert made.sqlite_path == here / name / "records.sqlite"
+    assert file.stage() == here / name / "deep" / "a.txt"
+    assert asked(lambda: ln.select(ln.File).one()) == file
+    assert ln.setup.load(f"./{name}/deep").storage == made.storage
+    assert list(Path.home().rglob("*.txt")) == []
+
+
+def test_a_home_that_is_nobodys_is_a_folder_of_that_name() -> None:
+    assert config.normalise_root("~nobody-has-this-name/x") == str(
+        Path.cwd() / "~nobody-has-this-name" / "x"
+    )
+
+
 def test_another_storage_mounted_at_the_root_is_noticed(tmp_path: Path) -> None:
     made = ln.setup.init("mydata")
     other = make(tmp_path / "other")
@@ -825,6 +844,94 @@ def test_delete_takes_the_database_of_a_remote_storage_and_no_object(bucket: str
     assert path.read_text() == "a"
     assert made.sqlite_path is not None
     assert not made.sqlite_path.parent.exists()
+
+
+def tables(path: str) -> set[str]:
+    with closing(sqlite3.connect(path)) as connection:
+        return {name for (name,) in connection.execute("SELECT name FROM sqlite_master")}
+
+
+def thesis(path: str) -> None:
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("CREATE TABLE thesis (x)")
+        connection.commit()
+
+
+def test_a_database_with_tables_of_others_is_refused_and_left_as_it_is() -> None:
+    thesis("app.db")
+    with pytest.raises(SetupError, match=r"holds other tables than lamindb's \(thesis\)"):
+        ln.setup.init("d1", db="sqlite:///app.db")
+    assert tables("app.db") == {"thesis"}
+    assert not Path("d1").exists()
+
+
+def test_delete_leaves_the_tables_that_others_have_put_into_its_database() -> None:
+    ln.setup.init("d1", db="sqlite:///app.db")
+    thesis("app.db")
+    ln.setup.delete(force=True)
+    assert tables("app.db") == {"thesis"}
+
+
+def test_delete_leaves_a_file_that_is_no_database_where_the_user_has_put_it(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    ln.setup.init("d1", db="sqlite:///app.db")
+    forget()
+    Path("app.db").write_bytes(b"no database" * 1000)
+    ln.setup.delete(force=True)
+    assert Path("app.db").exists()
+    assert "remove it yourself" in caplog.text
+
+
+def test_the_database_of_another_instance_is_refused(tmp_path: Path) -> None:
+    db = f"sqlite:///{tmp_path}/lab.sqlite"
+    make(tmp_path / "p1", db=db, name="p1")
+    with pytest.raises(SetupError, match=r"the records of the instance 'p1'"):
+        make(tmp_path / "p2", db=db)
+    os.chdir(tmp_path)
+    assert not Path("p2/mydata").exists()
+    assert ln.setup.init("p1/mydata", db=db).name == "p1"
+
+
+def test_a_database_that_serves_two_instances_is_not_deleted_with_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    db = f"sqlite:///{tmp_path}/lab.sqlite"
+    monkeypatch.setenv("LAMINDB_HOST", "one")
+    make(tmp_path / "p1", db=db, name="p1")
+    add_text("a", "a.txt")
+    monkeypatch.setenv("LAMINDB_HOST", "two")
+    make(tmp_path / "p2", db=db, name="p2")
+    with pytest.raises(SetupError, match=r"of other hosts: one"):
+        ln.setup.delete("p2", force=True)
+    monkeypatch.setenv("LAMINDB_HOST", "one")
+    ln.setup.load("p1")
+    with pytest.raises(SetupError, match=r"other hosts: two"):
+        ln.setup.delete("p1", force=True)
+    assert ln.select(ln.File).one().key == "a.txt"
+
+
+def test_a_database_that_serves_two_instances_of_one_host_is_not_deleted_with_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    db = f"sqlite:///{tmp_path}/lab.sqlite"
+    make(tmp_path / "p1", db=db, name="p1")
+    Path(tmp_path, "p1").rename(tmp_path / "away")
+    make(tmp_path / "p2", db=db, name="p2")
+    Path(tmp_path, "away").rename(tmp_path / "p1")
+    with pytest.raises(SetupError, match=r"the instance 'p1'"):
+        ln.setup.delete("p2", force=True)
+    assert ln.select(ln.Storage).count() == 2
+
+
+def test_a_copy_of_a_project_does_not_take_the_records_of_both(tmp_path: Path) -> None:
+    make(tmp_path / "p", db=f"sqlite:///{tmp_path}/lab.sqlite")
+    shutil.copytree(tmp_path / "p", tmp_path / "copy")
+    with pytest.raises(SetupError, match=str(tmp_path / "p/mydata")):
+        ln.setup.delete(str(tmp_path / "copy"), force=True)
+    Path(tmp_path, "p").rename(tmp_path / "moved")
+    ln.setup.delete(str(tmp_path / "moved"), force=True)
+    assert not Path(tmp_path, "lab.sqlite").exists()
 
 
 def test_a_process_that_has_opened_one_instance_deletes_that_one(tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from uuid import uuid4
 
 import fsspec
 import pytest
+from botocore.exceptions import ClientError
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
@@ -28,8 +29,17 @@ from hypothesis.stateful import (
 )
 
 import lamindb as ln
+from lamindb import instance
 from lamindb.config import cache_dir
-from lamindb.errors import DeleteError, ObjectMissingError, RecordError, StorageFullError
+from lamindb.errors import (
+    DeleteError,
+    KeyConflictError,
+    ObjectMissingError,
+    RecordError,
+    StorageFullError,
+)
+from lamindb.storage.sources import LocalSource, stored_digest
+from lamindb.storage.store import Store
 
 pytest.register_assert_rewrite("storage_contract")
 
@@ -84,6 +94,114 @@ class TestS3(StagingContract, StorageContract):
         assert {path.read_bytes() for path in staged[::2]} == {bytes(10**6)}
         assert [tree(path) for path in staged[1::2]] == [{"deep/a.txt": b"a"}] * 8
         assert list((cache_dir() / "objects" / "incoming").glob("*")) == []
+
+    def test_a_file_beside_a_folder_of_its_name_is_that_file_alone(
+        self, objects: Objects, data: Path
+    ) -> None:
+        others = {"data/other.txt": b"of somebody", "data.txt": b"of somebody too"}
+        for key, content in others.items():
+            objects.put(key, content)
+        first = ln.add(ln.File(objects.put("data", b"first")))
+        second = ln.add(ln.File(local_file(data, "2", "second"), key="data"))
+        assert objects.seen() == {**others, "data": b"second"}
+        older = ln.select(ln.File, id=first.id, all_versions=True).one()
+        assert older.stage().read_bytes() == b"first"
+        second.replace(local_file(data, "3", "third"))
+        ln.add(second)
+        assert objects.seen() == {**others, "data": b"third"}
+        local_file(data / "d", "a.txt")
+        with pytest.raises(KeyConflictError, match="no record knows"):
+            ln.add(ln.File(data / "d", key="data"))
+        ln.delete([second, older], delete_data=True)
+        assert objects.seen() == others
+        assert objects.hidden() == set()
+
+    def test_a_directory_beside_a_file_of_its_name_is_that_directory_alone(
+        self, objects: Objects, data: Path
+    ) -> None:
+        local_file(data / "d", "a.txt", "a")
+        folder = ln.add(ln.File(data / "d", key="data"))
+        objects.put("data", b"of somebody")
+        ln.delete(folder, delete_data=True)
+        assert objects.seen() == {"data": b"of somebody"}
+
+    @pytest.mark.parametrize("size", [5, 60 * 2**20], ids=["in one part", "in several"])
+    def test_what_another_puts_at_the_key_meanwhile_stays(
+        self, objects: Objects, data: Path, size: int, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        source = local_file(data, "a.bin", bytes(size))
+        write = Store.write
+
+        def after_another(store: Store, *arguments: Any) -> Any:
+            objects.put("k.bin", b"of a colleague")
+            return write(store, *arguments)
+
+        monkeypatch.setattr(Store, "write", after_another)
+        with pytest.raises(KeyConflictError, match="no record knows"):
+            ln.add(ln.File(source, key="k.bin"))
+        assert objects.seen() == {"k.bin": b"of a colleague"}
+
+    def test_what_another_puts_into_a_folder_meanwhile_stays(
+        self, objects: Objects, data: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        for name in "abc":
+            local_file(data / "d", f"{name}.txt")
+        write = Store._write_remote
+
+        def after_another(store: Store, stream: Any, key: str, *arguments: Any) -> Any:
+            if key == "d/b.txt":
+                objects.put("d/b.txt", b"of a colleague")
+            return write(store, stream, key, *arguments)
+
+        monkeypatch.setattr(Store, "_write_remote", after_another)
+        with pytest.raises(KeyConflictError, match="no record knows"):
+            Store(objects.root).write(LocalSource(data / "d"), "d")
+        assert objects.seen() == {"d/b.txt": b"of a colleague"}
+
+    def test_undoing_does_not_remove_what_another_has_put_at_the_key(
+        self, objects: Objects, data: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def fail(store: Store, *arguments: Any) -> Any:
+            objects.put("k.txt", b"of a colleague")
+            raise OSError(5, "Input/output error")
+
+        monkeypatch.setattr(Store, "write", fail)
+        with pytest.raises(OSError, match="Input/output"):
+            ln.add(ln.File(local_file(data, "a.txt", "a"), key="k.txt"))
+        assert objects.seen() == {"k.txt": b"of a colleague"}
+
+    def test_a_store_without_conditional_writes_is_written_to_all_the_same(
+        self, objects: Objects, data: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        from s3fs.core import S3File
+
+        call = S3File._call_s3
+        refused = []
+
+        def refuse(file: Any, method: str, *arguments: Any, **options: Any) -> Any:
+            if options.get("IfNoneMatch"):
+                refused.append(method)
+                response = {"Error": {"Code": "NotImplemented", "Message": "If-None-Match"}}
+                raise OSError(5, "no such header") from ClientError(response, method)
+            return call(file, method, *arguments, **options)
+
+        monkeypatch.setattr(S3File, "_call_s3", refuse)
+        for name in "ab":
+            ln.add(ln.File(local_file(data, name, name), key=name))
+        assert objects.seen() == {"a": b"a", "b": b"b"}
+        assert len(refused) == 1
+
+    def test_the_store_says_itself_what_its_objects_hold(
+        self, objects: Objects, data: Path
+    ) -> None:
+        local_file(data / "d", "deep/a.txt", "a")
+        local_file(data / "d", "b.txt", "b")
+        for source in (data / "d" / "b.txt", data / "d"):
+            file = ln.add(ln.File(source, key=f"k/{source.name}"))
+            location = instance.current().location(file.storage_id)
+            stored = stored_digest(location.store.source(file.key))
+            assert stored is not None
+            assert (stored.hash, stored.size, stored.type) == (file.hash, file.size, file.hash_type)
 
     @pytest.mark.full
     def test_many_more_files_are_added_as_one(

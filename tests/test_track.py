@@ -5,13 +5,15 @@ import datetime as dt
 import json
 import logging
 import os
+import shutil
 import signal
 import sqlite3
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from pathlib import Path
 from types import SimpleNamespace
@@ -21,10 +23,12 @@ import psutil
 import pytest
 
 import lamindb as ln
-from lamindb import instance
+from lamindb import config, instance, liveness, recorder
 from lamindb.errors import LaminError, PluginError, RecordError, TransformUnknownError
-from lamindb.hooks import InferredTransform, hookimpl, plugins
+from lamindb.hooks import InferredTransform, RunStarted, emit, hookimpl, plugins
 from lamindb.records import active
+
+pytestmark = pytest.mark.observing
 
 TRACK = "import lamindb as ln; ln.track()"
 
@@ -165,6 +169,8 @@ def test_an_unknown_id_with_a_name_is_added_and_without_one_is_an_error(project:
         {(1, 2): 3},
         ["a", "list"],
         "text",
+        {1: "a", "1": "b"},
+        {"x": [{None: 1, "null": 2}]},
     ],
     ids=str,
 )
@@ -317,9 +323,55 @@ def test_a_thread_that_tracks_has_a_child_run_of_its_own(project: Path) -> None:
     assert outer.children == [inner]
 
 
-def test_the_first_run_of_a_thread_is_seen_in_the_main_thread(project: Path) -> None:
-    run = in_thread(lambda: ln.track(pipeline()))
-    assert ln.context.run == run
+def test_the_run_of_a_thread_is_not_the_main_threads_nor_another_threads(project: Path) -> None:
+    in_thread(lambda: ln.track(pipeline()))
+    assert ln.context.run is None
+    assert in_thread(lambda: ln.context.run) is None
+    assert in_thread(lambda: ln.track(pipeline()).parent) is None
+
+
+def test_tasks_beside_each_other_are_not_each_others_children(project: Path) -> None:
+    async def step(name: str) -> ln.Run:
+        run = ln.track(pipeline(name))
+        await asyncio.sleep(0.01)
+        assert ln.context.run == run
+        return run
+
+    async def main() -> list[ln.Run]:
+        found = await asyncio.gather(*(step(f"t{n}") for n in range(3)))
+        assert ln.context.run is None
+        return found
+
+    runs = asyncio.run(main())
+    assert [run.parent for run in runs] == [None, None, None]
+    assert {run.status for run in runs} == {"started"}
+    assert ln.context.run is None
+
+
+def test_threads_of_a_pool_are_not_each_others_children(project: Path) -> None:
+    barrier = threading.Barrier(3)
+
+    def step(number: int) -> ln.Run:
+        barrier.wait()
+        run = ln.track(pipeline(f"t{number}"))
+        barrier.wait()
+        return run
+
+    with ThreadPoolExecutor(3) as pool:
+        runs = list(pool.map(step, range(3)))
+    assert [run.parent for run in runs] == [None, None, None]
+    outer = ln.track(pipeline())
+    with ThreadPoolExecutor(3) as pool:
+        assert [run.parent for run in pool.map(step, range(3))] == [outer] * 3
+
+
+def test_what_the_main_task_tracks_is_the_run_of_a_new_thread(project: Path) -> None:
+    async def main() -> tuple[ln.Run, ln.Run]:
+        run = ln.track(pipeline())
+        return run, in_thread(lambda: ln.context.run)
+
+    run, seen = asyncio.run(main())
+    assert seen == run
 
 
 def in_thread(act: Callable[[], Any]) -> Any:
@@ -555,6 +607,12 @@ ENDINGS: dict[str, tuple[str, str, str | None]] = {
         "failed",
         "exit code 2",
     ),
+    "sys.exit that was caught, then a raised SystemExit": (
+        "import sys\ntry: sys.exit(3)\nexcept SystemExit: pass\nraise SystemExit(0)",
+        "completed",
+        None,
+    ),
+    "exit that was imported before": ("leave(3)", "failed", "exit code 3"),
     # the interpreter tells nobody: as documented at ln.track
     "a raised SystemExit": ("raise SystemExit(3)", "completed", None),
     "KeyboardInterrupt": ("raise KeyboardInterrupt", "cancelled", "KeyboardInterrupt"),
@@ -586,8 +644,9 @@ def test_the_run_says_how_the_script_ended_and_the_script_ends_as_without_us(
     project: Path, ending: str
 ) -> None:
     code, status, error = ENDINGS[ending]
-    bare = run_script(f"pass\nprint('begun', flush=True)\n{code}\n")
-    tracked = run_script(f"{TRACK}\nprint('begun', flush=True)\n{code}\n")
+    early = "from sys import exit as leave; "
+    bare = run_script(f"{early}pass\nprint('begun', flush=True)\n{code}\n")
+    tracked = run_script(f"{early}{TRACK}\nprint('begun', flush=True)\n{code}\n")
 
     assert tracked.returncode == bare.returncode
     assert tracked.stdout == bare.stdout
@@ -595,6 +654,8 @@ def test_the_run_says_how_the_script_ended_and_the_script_ends_as_without_us(
     run = look()
     assert (run.status, run.error) == (status, error)
     assert run.finished_at is not None
+    # not when somebody looked, which may be months later
+    assert status != "aborted" or run.finished_at == run.heartbeat_at
 
 
 def without_threads(text: str) -> str:
@@ -640,10 +701,12 @@ def wait_until_asleep(pid: int) -> None:
 
 
 @contextmanager
-def started(*command: str) -> Iterator["subprocess.Popen[str]"]:
+def started(*command: str, prefix: Sequence[str] = ()) -> Iterator["subprocess.Popen[str]"]:
     """Start a script and wait until it says that it is ready."""
     pipe = subprocess.PIPE
-    child = subprocess.Popen([sys.executable, *command], stdout=pipe, stderr=pipe, text=True)
+    child = subprocess.Popen(
+        [*prefix, sys.executable, *command], stdout=pipe, stderr=pipe, text=True
+    )
     assert child.stdout is not None
     assert child.stderr is not None
     try:
@@ -711,6 +774,82 @@ def test_a_signal_is_noticed_although_a_thread_was_the_first_to_track(project: P
     assert [run.status for run in ln.select(ln.Run).all()] == ["completed", "cancelled"]
 
 
+WORKER = """
+import signal, sys, threading, time, lamindb as ln
+
+def work():
+    ln.track()
+    print("ready", flush=True)
+    time.sleep(50)
+
+t = threading.Thread(target=work)
+t.start()
+{wait}
+"""
+
+
+@pytest.mark.parametrize("wait", ["t.join()", "time.sleep(50)", "while True: pass"])
+def test_sigterm_is_noticed_when_only_a_thread_has_tracked(project: Path, wait: str) -> None:
+    Path("script.py").write_text(WORKER.format(wait=wait))
+    with started("script.py") as child:
+        child.send_signal(signal.SIGTERM)
+        assert child.wait(30) == -signal.SIGTERM
+        assert child.stderr is not None
+        assert child.stderr.read() == ""
+    run = look()
+    assert (run.status, run.error) == ("cancelled", "SIGTERM")
+
+
+def test_sigkill_is_not_taken_for_sigterm_when_only_a_thread_has_tracked(project: Path) -> None:
+    Path("script.py").write_text(WORKER.format(wait="t.join()"))
+    with started("script.py") as child:
+        child.kill()
+        child.wait(30)
+    assert look().status == "aborted"
+
+
+def test_a_run_in_another_container_is_not_taken_for_dead(project: Path) -> None:
+    if not shutil.which("unshare") or subprocess.run(["unshare", "-pf", "true"]).returncode:
+        pytest.skip("unshare --pid is not allowed here")
+    Path("script.py").write_text(SLEEP.format(before="", track=TRACK, after=""))
+    prefix = ["unshare", "--pid", "--fork", "--mount-proc", "--kill-child"]
+    with started("script.py", prefix=prefix):
+        assert look().status == "started"
+        rows("UPDATE run SET heartbeat_at = '2020-01-01 00:00:00.000000'")
+        assert look().status == "aborted"
+
+
+def test_a_run_before_the_machine_was_started_anew_is_dead(project: Path) -> None:
+    run = ln.track(pipeline())
+    table = f"other-boot {liveness.process_table().partition(' ')[2]}"
+    rows(f"UPDATE run SET details = '{json.dumps({'lamindb': {'process': table}})}'")
+    assert liveness.dead_runs(instance.current().database) == [run.id]
+
+
+def test_a_heartbeat_takes_back_that_a_run_was_found_dead(project: Path) -> None:
+    run = ln.track(pipeline())
+    rows("UPDATE run SET pid = 2147483646")
+    database = instance.current().database
+    assert liveness.close_dead_runs(database) == 1
+    assert ln.select(ln.Run).one().status == "aborted"
+    liveness.beat(database, [run.id])
+    again = ln.select(ln.Run).one()
+    assert (again.status, again.finished_at, again.error) == ("started", None, None)
+
+
+def test_a_spawned_child_does_not_track_what_its_parents_script_tracks(project: Path) -> None:
+    printed = done(
+        f"{TRACK}\n"
+        "import multiprocessing as mp\n"
+        "def work(n): return ln.context.run.id\n"
+        "if __name__ == '__main__':\n"
+        "    with mp.get_context('spawn').Pool(1) as pool:\n"
+        "        print(pool.map(work, [1]) == [ln.context.run.id])\n"
+    )
+    assert printed == "True\n"
+    assert look().status == "completed"
+
+
 def test_an_ignored_signal_stays_ignored(project: Path) -> None:
     done(
         "import os, signal\nsignal.signal(signal.SIGHUP, signal.SIG_IGN)\n"
@@ -750,7 +889,7 @@ def test_a_script_whose_database_was_damaged_ends_as_it_would(project: Path) -> 
     )
     assert (child.returncode, child.stdout) == (0, "done\n")
     assert "Traceback" not in child.stderr
-    assert "the end of run" in child.stderr
+    assert child.stderr.count("is recorded when the instance 'mydata' is next opened") == 1
 
 
 # --- whose process is gone ----------------------------------------------------------------------
@@ -1035,6 +1174,55 @@ def test_inside_an_engines_run_track_adopts_it(project: Path, register: Any) -> 
     assert ln.select(ln.Run).one().status == "started"
 
 
+def test_inside_an_engines_run_declared_files_are_that_runs(project: Path) -> None:
+    printed = done(
+        """
+import lamindb as ln
+from lamindb.hooks import RunStarted, emit, hookimpl, plugins, run_id
+RUN = run_id("engine", "1")
+class Engine:
+    @hookimpl
+    def ln_current_run(self): return RUN
+plugins().register(Engine(), name="engine")
+emit(RunStarted(run=RUN, engine="engine"))
+print(ln.track(outputs="out.txt", inputs="script.py").id == RUN)
+open("out.txt", "w").close(); open("other.txt", "w").close()
+"""
+    )
+    assert printed == "True\n"
+    run = ln.select(ln.Run).one()
+    assert [[file.key for file in files] for files in (run.inputs, run.outputs)] == [
+        ["script.py"], ["out.txt"],
+    ]  # fmt: skip
+
+
+def test_tracking_works_in_a_folder_that_was_removed(project: Path) -> None:
+    Path("gone").mkdir()
+    os.chdir("gone")
+    os.rmdir(project / "gone")
+    instance.use(config.read_config(project / ".lamindb/instance.toml"))
+    assert ln.track(pipeline()).status == "started"
+    ln.finish()
+    os.chdir(project)
+
+
+def test_events_are_recorded_where_no_thread_can_be_started(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def start(thread: threading.Thread) -> None:
+        raise RuntimeError("can't create new thread at interpreter shutdown")
+
+    recorder.close()
+    ln.track(pipeline())
+    recorder.close()
+    Path("a.txt").write_text("a")
+    monkeypatch.setattr(threading.Thread, "start", start)
+    ln.finish()
+    recorder.close()
+    monkeypatch.undo()
+    assert [file.key for file in ln.select(ln.Run).one().outputs] == ["a.txt"]
+
+
 def test_inside_an_engines_run_a_given_transform_is_a_child_of_it(
     project: Path, register: Any
 ) -> None:
@@ -1063,6 +1251,16 @@ def test_an_engines_run_inside_a_tracked_script_is_the_inner_one(
     assert ln.track(pipeline("step")).parent == engine
     assert active.tracked_outside() == script
     assert ln.select(ln.Run, id=script.id).one().status == "started"
+
+
+def test_an_engines_run_is_known_with_its_transform_as_soon_as_it_was_told(
+    project: Path, register: Any
+) -> None:
+    fit = InferredTransform("fit", "flows.py:fit", "pipeline")
+    emit(RunStarted(run="r1", engine="test", transform=fit))
+    register(ln_current_run=lambda: "r1")
+    assert ln.context.transform is not None
+    assert ln.context.transform.name == "fit"
 
 
 def test_without_an_instance_track_names_the_command_to_run() -> None:

@@ -18,6 +18,10 @@ from lamindb._version import __version__
 if TYPE_CHECKING:
     from lamindb import dev, errors, hooks, setup
     from lamindb.config import settings
+    from lamindb.graph import Lineage, lineage
+    from lamindb.graph.causes import why
+    from lamindb.graph.compare import diff
+    from lamindb.graph.staleness import stale
     from lamindb.query import Query, Session, select, view
     from lamindb.records import File, Run, Storage, Transform, User
     from lamindb.records.active import context
@@ -27,6 +31,7 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "File": "lamindb.records",
+    "Lineage": "lamindb.graph",
     "Query": "lamindb.query",
     "Run": "lamindb.records",
     "Session": "lamindb.query",
@@ -36,17 +41,22 @@ _HOMES = {
     "add": "lamindb.records.adding",
     "context": "lamindb.records.active",
     "delete": "lamindb.records.deleting",
+    "diff": "lamindb.graph.compare",
     "finish": "lamindb.tracking",
+    "lineage": "lamindb.graph",
     "select": "lamindb.query",
     "settings": "lamindb.config",
+    "stale": "lamindb.graph.staleness",
     "track": "lamindb.tracking",
     "view": "lamindb.query",
+    "why": "lamindb.graph.causes",
 }
 # No module may share a name with an object above: importing it would set the module in its place.
 _MODULES = ("dev", "errors", "hooks", "setup")
 
 __all__ = [
     "File",
+    "Lineage",
     "Query",
     "Run",
     "Session",
@@ -58,14 +68,18 @@ __all__ = [
     "context",
     "delete",
     "dev",
+    "diff",
     "errors",
     "finish",
     "hooks",
+    "lineage",
     "select",
     "settings",
     "setup",
+    "stale",
     "track",
     "view",
+    "why",
 ]
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import getpass
 import itertools
+import math
 import os
 import re
 import socket
@@ -40,6 +41,7 @@ class Settings:
     Attributes:
         record_inputs: whether reading a File inside a tracked run makes it that run's input;
             ``LAMINDB_RECORD_INPUTS=0`` turns it off.
+        observe: whether a tracked script's reads and writes are looked at; ``LAMINDB_OBSERVE=0``.
         strict: whether a failing plugin raises instead of being logged; ``LAMINDB_STRICT=1``.
         tracebacks: whether ``lamin`` shows where an unexpected error was; ``LAMINDB_TRACEBACK=1``.
         blocked_plugins: entry-point names that are not loaded; ``LAMINDB_BLOCK=a,b``.
@@ -47,11 +49,14 @@ class Settings:
         drain_timeout_s: how long the end of a process waits for its events to be recorded; what is
             left then is recorded at the next opening. ``LAMINDB_DRAIN_TIMEOUT``.
         cache_size_bytes: the staging cache is trimmed to this after each download.
+        openlineage: file or URL to which runs are mirrored as OpenLineage events, and the key that
+            the URL asks for; ``LAMINDB_OPENLINEAGE`` and ``LAMINDB_OPENLINEAGE_KEY``, read once.
     """
 
     record_inputs: bool = field(
         default_factory=lambda: _environment_flag("LAMINDB_RECORD_INPUTS", True)
     )
+    observe: bool = field(default_factory=lambda: _environment_flag("LAMINDB_OBSERVE", True))
     strict: bool = field(default_factory=lambda: _environment_flag("LAMINDB_STRICT", False))
     tracebacks: bool = field(default_factory=lambda: _environment_flag("LAMINDB_TRACEBACK", False))
     blocked_plugins: frozenset[str] = field(
@@ -67,6 +72,12 @@ class Settings:
     )
     cache_size_bytes: int = field(
         default_factory=lambda: int(_environment_number("LAMINDB_CACHE_SIZE", 50e9))
+    )
+    openlineage: str | None = field(
+        default_factory=lambda: os.environ.get("LAMINDB_OPENLINEAGE") or None
+    )
+    openlineage_key: str | None = field(
+        default_factory=lambda: os.environ.get("LAMINDB_OPENLINEAGE_KEY") or None, repr=False
     )
 
 
@@ -94,6 +105,18 @@ class InstanceConfig:
         if self.path is None or self.path.parent.name != FOLDER:
             return None
         return self.path.parent.parent
+
+    @property
+    def project_folder(self) -> Path | None:
+        """The folder that this instance belongs to: the one that leads to it, or holds its storage.
+
+        The storage's own folder leads to it too, but is its storage.
+        """
+        folder = self.folder
+        if is_remote(self.storage):
+            return folder
+        storage = Path(self.storage)
+        return storage.parent if folder is None or folder == storage else folder
 
     @property
     def is_sqlite(self) -> bool:
@@ -124,7 +147,7 @@ def state_dir() -> Path:
 def spool_dir() -> Path | None:
     """Where events wait for the database; ``LAMINDB_SPOOL_DIR``, else each instance has its own."""
     given = os.environ.get("LAMINDB_SPOOL_DIR")
-    return Path(given).expanduser() if given else None
+    return expand_user(given) if given else None
 
 
 # the instance that this process has loaded, whatever the environment says
@@ -160,6 +183,37 @@ def export_run_id(run_id: str | None) -> None:
         os.environ["LAMINDB_RUN"] = run_id
 
 
+def observed_by() -> str | None:
+    """Where this process tells of its files, if the run that started it asked for that."""
+    return os.environ.get("LAMINDB_OBSERVED_BY") or None
+
+
+_observed_by = observed_by()
+
+
+def observed_by_parent() -> str | None:
+    """The same as when this process began."""
+    return _observed_by
+
+
+def export_observer(prefix: str | None, code: Path) -> None:
+    """Have Python processes started from now on observe themselves; None no longer.
+
+    Args: prefix: of the files that they write; code: folder of the ``sitecustomize`` that does it.
+    """
+    former = [each for each in os.environ.get("PYTHONPATH", "").split(os.pathsep) if each]
+    paths = [each for each in former if each != str(code)]
+    if prefix is None:
+        os.environ.pop("LAMINDB_OBSERVED_BY", None)
+    else:
+        os.environ["LAMINDB_OBSERVED_BY"] = prefix
+        paths.insert(0, str(code))
+    if paths:
+        os.environ["PYTHONPATH"] = os.pathsep.join(paths)
+    elif former:
+        del os.environ["PYTHONPATH"]
+
+
 def given_notebook() -> str | None:
     """What the user says that this kernel runs."""
     return os.environ.get("LAMINDB_NOTEBOOK") or None
@@ -168,7 +222,7 @@ def given_notebook() -> str | None:
 def notebook_path() -> Path | None:
     """The notebook that this kernel runs, as far as the environment knows it."""
     for variable in ("LAMINDB_NOTEBOOK", "PAPERMILL_INPUT_PATH", "JPY_SESSION_NAME"):
-        path = Path(os.environ.get(variable, "")).expanduser()
+        path = expand_user(os.environ.get(variable, ""))
         if path.suffix == ".ipynb" and path.is_file():
             return path.resolve()
     return None
@@ -204,7 +258,7 @@ def find_config() -> InstanceConfig:
         return (None if db else config_of_storage(storage)) or config_from_storage(storage, db)
     if db:
         raise SetupError("LAMINDB_DB is set without LAMINDB_STORAGE: set both, or unset it")
-    here = _working_directory()
+    here = working_directory()
     for folder in (here, *here.parents) if here is not None else ():
         if (folder / FOLDER / FILE).is_file():
             return read_config(folder / FOLDER / FILE)
@@ -216,7 +270,8 @@ def find_config() -> InstanceConfig:
     )
 
 
-def _working_directory() -> Path | None:
+def working_directory() -> Path | None:
+    """Return the working directory; None when it was removed."""
     try:
         return Path.cwd()
     except FileNotFoundError:
@@ -240,7 +295,7 @@ def config_named(reference: str) -> InstanceConfig:
     if is_remote(reference):
         refuse_credentials(reference)
     else:
-        local = Path(reference).expanduser() / FOLDER / FILE
+        local = _absolute(expand_user(reference)) / FOLDER / FILE
         if local.is_file():
             return read_config(local)
     known = known_configs()
@@ -341,7 +396,15 @@ def normalise_root(storage: str | os.PathLike[str]) -> str:
             raise SetupError(
                 f"{storage!r} is no storage root: give a folder or a URL like s3://bucket"
             )
-        return str(expand_user(text).resolve())
+        root = str(_absolute(expand_user(text)).resolve())
+        try:
+            root.encode()
+        except UnicodeEncodeError:
+            raise SetupError(
+                f"the storage root {root!r} is not valid Unicode, which no database can keep: "
+                "rename the folder"
+            ) from None
+        return root
     refuse_credentials(text)
     scheme, _, rest = text.partition("://")
     if not rest.strip("/") or scheme.lower() in ("http", "https"):
@@ -353,9 +416,25 @@ def normalise_root(storage: str | os.PathLike[str]) -> str:
 
 
 def expand_user(path: str | os.PathLike[str]) -> Path:
-    """Return a path with a leading ``~`` replaced; one behind ``./`` is a folder of that name."""
+    """Return a path with a leading ``~`` replaced.
+
+    One behind ``./`` is a folder of that name, and so is that of a user whom nobody knows.
+    """
     text = os.fspath(path)
-    return Path(text).expanduser() if text.startswith("~") else Path(text)
+    try:
+        return Path(text).expanduser() if text.startswith("~") else Path(text)
+    except RuntimeError:
+        return Path(text)
+
+
+def _absolute(path: Path) -> Path:
+    try:
+        return path.absolute()
+    except FileNotFoundError:
+        raise SetupError(
+            f"the working directory was removed, so that {str(path)!r} leads nowhere: change to "
+            "one that is there"
+        ) from None
 
 
 def _as_text(location: object) -> str:
@@ -401,10 +480,10 @@ def read_config(path: Path) -> InstanceConfig:
     """
     try:
         values = _read_values(path)
-        base = path.parent.parent
+        base = _absolute(path.parent.parent)
         storage = values["storage"]
         if not is_remote(storage):
-            storage = str(base / Path(storage).expanduser())
+            storage = str(base / expand_user(storage))
         storage = normalise_root(storage)
         db, password = _checked_db(values["db"], base)
     # ValueError: no TOML, not UTF-8, a NUL in a path, or a URL that carries credentials
@@ -531,12 +610,13 @@ def _absolute_sqlite(rest: str, base: Path) -> str:
             f"'sqlite://{rest}' names no database file, and an instance outlives its process: "
             "give sqlite:///path/to/file.sqlite"
         )
-    return f"sqlite:///{(base / Path(location).expanduser()).resolve()}"
+    return f"sqlite:///{_absolute(base / expand_user(location)).resolve()}"
 
 
 def _relative(path: Path, base: Path) -> str:
     try:
-        return path.relative_to(base.resolve()).as_posix() or "."
+        relative = path.relative_to(base.resolve()).as_posix()
+        return f"./{relative}" if relative.startswith("~") else relative
     except ValueError:
         return str(path)
 
@@ -580,7 +660,7 @@ def _login() -> str:
 
 def _user_dir(variable: str, default: Any) -> Path:
     value = os.environ.get(variable)
-    return Path(value).expanduser() if value else Path(default("lamindb", appauthor=False))
+    return expand_user(value) if value else Path(default("lamindb", appauthor=False))
 
 
 def _environment_flag(variable: str, default: bool) -> bool:
@@ -593,9 +673,12 @@ def _environment_number(variable: str, default: float) -> float:
     if not value:
         return default
     try:
-        return float(value)
+        number = float(value)
     except ValueError:
-        raise SetupError(f"{variable}={value!r} is not a number: give one, or unset it") from None
+        number = math.nan
+    if not math.isfinite(number):
+        raise SetupError(f"{variable}={value!r} is not a number: give one, or unset it")
+    return number
 
 
 settings = Settings()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from importlib.metadata import packages_distributions
 from typing import Any, Literal
@@ -64,8 +64,14 @@ def examine(*, fix: bool = False, hashes: bool = False) -> Iterator[Finding]:
         left = {finding.subject for finding in _interrupted(here)} if fix else set()
         for finding in interrupted:
             yield replace(finding, mended=fix and finding.subject not in left)
-        for location in here.managed_locations():
-            yield from _storage(here, location, hashes)
+        locations = here.managed_locations()
+        for location in locations:
+            inner = [
+                key
+                for other in locations
+                if (key := location.store.key_of(other.store.root)) not in (None, ".")
+            ]
+            yield from _storage(here, location, hashes, inner)
     finally:
         here.database.dispose()
 
@@ -116,7 +122,10 @@ def _interrupted(here: Instance) -> Iterator[Finding]:
         )
 
 
-def _storage(here: Instance, location: Location, hashes: bool) -> Iterator[Finding]:
+def _storage(
+    here: Instance, location: Location, hashes: bool, inner: Sequence[str | None]
+) -> Iterator[Finding]:
+    """Examine one storage; ``inner``: the keys of nested ones, which have their own turn."""
     store = location.store
     try:
         store.check(location.id)
@@ -142,7 +151,7 @@ def _storage(here: Instance, location: Location, hashes: bool) -> Iterator[Findi
     for row in rows:
         yield from _object(location, row, hashes)
     for key in sorted(present - recorded):
-        if not any(str(folder) in recorded for folder in _folders(key)):
+        if not any(folder in recorded or folder in inner for folder in _folders(key)):
             yield Finding(
                 "object-unrecorded",
                 store.uri(key),
@@ -160,7 +169,7 @@ def _object(location: Location, row: Any, hashes: bool) -> Iterator[Finding]:
     store = location.store
     key = object_key(row.id, row.key, row.suffix, is_latest=row.is_latest)
     try:
-        source = store.source(key)
+        source = store.source(key, row.hash_type)
         if hashes:
             changed = row.hash is not None and digest(source).hash != row.hash
         else:

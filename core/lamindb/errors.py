@@ -37,6 +37,7 @@ Each also is the builtin that a caller would expect, so ``except FileNotFoundErr
     ├── LeaseLostError (RuntimeError)        another process took this operation for dead
     ├── FieldUnknownError (AttributeError)
     ├── TransformUnknownError (ValueError)   ``track()`` cannot tell what is running
+    ├── PackageMissingError (ImportError)    an optional package is not installed
     └── PluginError (RuntimeError)           a plugin failed, and strict mode is on
 """
 
@@ -203,6 +204,10 @@ class FieldUnknownError(LaminError, AttributeError):
 
 class TransformUnknownError(LaminError, ValueError):
     """``track()`` cannot tell what is running."""
+
+
+class PackageMissingError(LaminError, ImportError):
+    """An optional package is needed, and not installed."""
 
 
 class PluginError(LaminError, RuntimeError):

@@ -66,15 +66,8 @@ class Instance:
 
     @property
     def project_folder(self) -> Path | None:
-        """The folder that this instance belongs to: the one that leads to it, or holds its storage.
-
-        The storage's own folder leads to it too, but is its storage.
-        """
-        folder = self.config.folder
-        if config.is_remote(self.config.storage):
-            return folder
-        storage = Path(self.config.storage)
-        return storage.parent if folder is None or folder == storage else folder
+        """See :attr:`lamindb.config.InstanceConfig.project_folder`."""
+        return self.config.project_folder
 
     @property
     def default_location(self) -> Location:
@@ -97,7 +90,11 @@ class Instance:
             ) from None
 
     def managed_locations(self) -> list[Location]:
-        """Return the storages whose files stay where they are when they are added.
+        """Return the storages whose files stay where they are when they are added."""
+        return [location for location in self.locations() if location.managed]
+
+    def locations(self) -> list[Location]:
+        """Return the storages that can be reached from here, those too whose files are only known.
 
         One that another process has added is known here within a second.
         """
@@ -105,7 +102,7 @@ class Instance:
         if known is None or time.monotonic() - self._located_at > _LOCATED_S:
             known = self._locations = self._read_locations()
             self._located_at = time.monotonic()
-        return [location for location in known.values() if location.managed]
+        return list(known.values())
 
     def forget_locations(self) -> None:
         self._locations = None
@@ -219,11 +216,13 @@ def use(configuration: InstanceConfig | None) -> None:
 def reset() -> None:
     """Forget the open instance and the choice made in this process."""
     global _current
-    if manager.are_loaded():
-        manager.notify("ln_instance_closing")
     with _lock:
         for forget in _on_reset:
             forget()
+    # without the lock: a thread of the recorder may be opening the instance
+    if manager.are_loaded():
+        manager.notify("ln_instance_closing")
+    with _lock:
         if _current is not None:
             _current.database.dispose()
         _current = None

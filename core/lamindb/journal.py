@@ -18,15 +18,17 @@ from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
-from sqlalchemy import ColumnElement, Connection, delete, insert, select, update
+from sqlalchemy import ColumnElement, Connection, and_, delete, insert, or_, select, update
 from sqlalchemy.exc import IntegrityError
 
 from lamindb.config import settings
-from lamindb.db.database import Database
+from lamindb.db.database import Database, serialise
 from lamindb.db.schema import claim, journal
-from lamindb.errors import BusyError, DatabaseError, LaminError, LeaseLostError
+from lamindb.errors import BusyError, DatabaseError, DataMissingError, LaminError, LeaseLostError
 from lamindb.identifiers import random_id
 from lamindb.processes import is_dead, this_process
+from lamindb.storage.hashing import FILE_HASH
+from lamindb.storage.keys import ancestors
 from lamindb.storage.sources import digest
 from lamindb.storage.store import INCOMING, Store
 
@@ -51,6 +53,7 @@ class Step:
         aside: where the object that is at ``final`` now goes, and ``aside_hash`` its hash.
         back: where an older object lies that moves to ``final``, and ``back_hash`` its hash.
         new_hash: of the new bytes, as proof of whose they are in a store that cannot rename.
+        aside_type, back_type, new_type: of these hashes, which tells a file from a folder.
     """
 
     storage_id: str
@@ -61,6 +64,9 @@ class Step:
     back: str | None = None
     back_hash: str | None = None
     new_hash: str | None = None
+    aside_type: str | None = None
+    back_type: str | None = None
+    new_type: str | None = None
 
 
 class Operation:
@@ -164,7 +170,8 @@ def operation(
     """Claim keys, commit the plan, hand out the operation; undo everything if the body raises.
 
     Args:
-        keys: (storage id, key) pairs that no other operation may touch meanwhile.
+        keys: (storage id, key) pairs that no other operation may touch meanwhile, nor a folder
+            above them or a key inside them.
         plan: called within the claiming transaction, where the rows of those keys stand still.
     Raises: BusyError: another live process holds one of the keys for ``busy_timeout_s``;
         LeaseLostError: another process took this one for dead and undid its work.
@@ -208,6 +215,8 @@ def _claim(
                     )
                 )
                 if keys:
+                    serialise(connection, "claims")
+                    _refuse_near(connection, keys)
                     connection.execute(
                         insert(claim),
                         [
@@ -219,6 +228,8 @@ def _claim(
                 if work.steps:
                     work._write_plan(connection)
             return
+        except _NearbyError:
+            pass
         except IntegrityError:
             if not keys:
                 raise
@@ -229,6 +240,26 @@ def _claim(
                 f"for more than {settings.busy_timeout_s:g} s: end it, or try again later"
             )
         time.sleep(_RETRY_S)
+
+
+class _NearbyError(Exception):
+    """Another operation holds a folder above a key, or a key inside it."""
+
+
+def _refuse_near(connection: Connection, keys: Sequence[tuple[str, str]]) -> None:
+    """Raise _NearbyError if claims of others lie above or inside these keys."""
+    if connection.execute(select(claim.c.key).limit(1)).scalar() is None:
+        return
+    for storage_id, key in keys:
+        near = select(claim.c.key).where(
+            claim.c.storage_id == storage_id,
+            or_(
+                claim.c.key.in_(ancestors(key)),
+                and_(claim.c.key > f"{key}/", claim.c.key < f"{key}0"),
+            ),
+        )
+        if connection.execute(near.limit(1)).scalar() is not None:
+            raise _NearbyError
 
 
 class _Lease:
@@ -396,38 +427,48 @@ def undo(store: Store, step: Step) -> None:
     """Bring one object back to before its step, from whatever point the step had reached."""
     if (
         step.back is not None
-        and not _holds(store, step.back, step.back_hash)
-        and store.exists(step.final)
+        and not _holds(store, step.back, step.back_hash, step.back_type)
+        and store.exists(step.final, step.back_type)
     ):
-        store.remove(step.back)
-        store.move(step.final, step.back)
+        store.remove(step.back, step.back_type)
+        store.move(step.final, step.back, step.back_type)
     if step.aside is None and (store.is_local or step.new_hash is None):
         _remove_if_ours(store, step)
     elif step.aside is None:
-        # what was free when it was claimed holds ours, perhaps in part: half a directory
-        store.remove(step.final)
-    elif store.exists(step.aside):
-        if not store.is_local and _holds(store, step.final, step.aside_hash):
-            store.remove(step.aside)  # the copy aside had not come to its end
+        _remove_written(store, step)
+    elif store.exists(step.aside, step.aside_type):
+        if not store.is_local and _holds(store, step.final, step.aside_hash, step.aside_type):
+            store.remove(step.aside, step.aside_type)  # the copy aside had not come to its end
         else:
             _clear_way(store, step)
-            store.move(step.aside, step.final)
+            store.move(step.aside, step.final, step.aside_type)
     if step.incoming is not None:
         store.remove(step.incoming)
 
 
 def _clear_way(store: Store, step: Step) -> None:
     """Free the key of what was moved aside; what somebody else has put there is kept beside."""
-    if not store.is_local or not store.exists(step.final):
-        store.remove(step.final)
+    is_one_file = step.aside_type == FILE_HASH and step.new_type in (None, FILE_HASH)
+    if not store.is_local and not (store.is_atomic and is_one_file):
+        store.remove(step.final, step.aside_type)  # what is left of it was copied aside
+        if step.new_hash is not None and step.new_type != step.aside_type:
+            _remove_written(store, step)
         return
-    placed = step.incoming is not None and store.is_placed(step.incoming, step.final)
-    if placed or (step.new_hash is not None and _has_hash(store, step.final, step.new_hash)):
-        store.remove(step.final)
+    _remove_if_ours(store, step)
+    if not store.exists(step.final, step.aside_type):
         return
     beside = f"{step.final}.found-{random_id(6)}"
     logger.warning("%s was put where an older object belongs: it is kept as %s", step.final, beside)
-    store.move(step.final, beside)
+    store.move(step.final, beside, step.aside_type)
+
+
+def _remove_written(store: Store, step: Step) -> None:
+    """Remove what was written to a key that was free when it was claimed."""
+    if store.is_atomic and step.new_type == FILE_HASH:
+        _remove_if_ours(store, step)
+    else:
+        # it holds ours, perhaps in part: half a directory, or of a file what came through
+        store.remove(step.final, step.new_type)
 
 
 def _remove_if_ours(store: Store, step: Step) -> None:
@@ -435,20 +476,23 @@ def _remove_if_ours(store: Store, step: Step) -> None:
         if store.is_placed(step.incoming, step.final):
             store.remove(step.final)
         store.remove(step.incoming)
-    elif step.new_hash is not None and _has_hash(store, step.final, step.new_hash):
+    elif step.new_hash is not None and _has_hash(store, step.final, step.new_hash, step.new_type):
         if step.incoming is not None:
             # goes as a whole: of half a directory nobody could tell any more whose it is
             store.move(step.final, step.incoming)
-        store.remove(step.incoming or step.final)
+        store.remove(step.incoming or step.final, step.new_type)
 
 
-def _holds(store: Store, key: str, expected: str | None) -> bool:
+def _holds(store: Store, key: str, expected: str | None, hash_type: str | None) -> bool:
     # a local move is one system call: there, or not there. Elsewhere a copy may be half done.
-    return store.exists(key) if store.is_local else _has_hash(store, key, expected)
+    return store.exists(key) if store.is_local else _has_hash(store, key, expected, hash_type)
 
 
-def _has_hash(store: Store, key: str, expected: str | None) -> bool:
-    return store.exists(key) and digest(store.source(key)).hash == expected
+def _has_hash(store: Store, key: str, expected: str | None, hash_type: str | None) -> bool:
+    try:
+        return digest(store.source(key, hash_type)).hash == expected
+    except DataMissingError:
+        return False
 
 
 def pending(database: Database) -> list[dict[str, Any]]:

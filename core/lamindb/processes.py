@@ -19,7 +19,8 @@ class Owner:
     Attributes:
         host: machine name; boot: of this start of the machine; namespace: of process numbers, so
         that one container does not take another's processes for dead; started_at: seconds since
-        the epoch, UTC.
+        the epoch, UTC; ticks: of the kernel's clock from the boot to its start, which no setting of
+        the clock moves, None where the system does not tell.
     """
 
     host: str
@@ -27,6 +28,7 @@ class Owner:
     namespace: str
     pid: int
     started_at: float
+    ticks: int | None = None
 
     def as_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -43,11 +45,17 @@ def is_dead(owner: dict[str, Any]) -> bool:
         return False
     if owner["boot"] != me.boot:
         return True
-    return not is_running(owner["pid"], owner["started_at"])
+    found = _read_stat(owner["pid"]) if owner.get("ticks") is not None else None
+    if found is None:
+        return not is_running(owner["pid"], owner["started_at"])
+    return found.ticks != owner["ticks"] or found.is_gone
 
 
 def is_running(pid: int, started_at: float) -> bool:
-    """Whether a process of this machine lives: the same number, started at the same second."""
+    """Whether a process of this machine lives: the same number, started at the same second.
+
+    One that this user may not look at is taken to live.
+    """
     import psutil
 
     try:
@@ -58,9 +66,41 @@ def is_running(pid: int, started_at: float) -> bool:
         # the clock may be set between two readings of a start time
         return abs(process.create_time() - started_at) < 2.0
     except psutil.NoSuchProcess:
-        return False
+        return _is_hidden(pid)
     except psutil.AccessDenied:
         return True
+
+
+def _is_hidden(pid: int) -> bool:
+    """Whether a process is there that the system does not show to this user, as with hidepid."""
+    if os.name != "posix":
+        return False  # os.kill would end it
+    try:
+        os.kill(pid, 0)
+    except PermissionError:
+        return True
+    except (OSError, OverflowError):
+        return False
+    return False  # a zombie, or ended and begun just now
+
+
+@dataclass(frozen=True)
+class _Stat:
+    """What Linux says of a process; is_gone: whether it has ended, with all of its threads."""
+
+    ticks: int
+    is_gone: bool
+
+
+def _read_stat(pid: int) -> _Stat | None:
+    """Read ``/proc/PID/stat``; None where there is none."""
+    try:
+        # the name before the last bracket may hold anything
+        fields = Path(f"/proc/{pid}/stat").read_text(errors="replace").rpartition(")")[2].split()
+        # fields 3, 20 and 22 of proc_pid_stat(5)
+        return _Stat(int(fields[19]), fields[0] in "ZX" and int(fields[17]) <= 1)
+    except (OSError, ValueError, IndexError):
+        return None
 
 
 def start_time(owner: Owner) -> dt.datetime:
@@ -71,7 +111,9 @@ def start_time(owner: Owner) -> dt.datetime:
 def _describe(pid: int) -> Owner:
     import psutil
 
-    return Owner(host(), _boot(), _namespace(), pid, psutil.Process(pid).create_time())
+    stat = _read_stat(pid)
+    started_at = psutil.Process(pid).create_time()
+    return Owner(host(), _boot(), _namespace(), pid, started_at, stat.ticks if stat else None)
 
 
 def _boot() -> str:

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from sqlalchemy import ColumnElement, Select, Table, func
+from sqlalchemy import ColumnElement, Select, func
 from sqlalchemy import select as sqlalchemy_select
 from sqlalchemy.exc import MultipleResultsFound, NoResultFound
 from sqlalchemy.orm import QueryableAttribute
 
 from lamindb import instance
-from lamindb.db import schema
+from lamindb.db.frames import frame_of
+from lamindb.display import in_notebook
 from lamindb.errors import RecordError
 from lamindb.records import File, Run, Storage, Transform, User
 from lamindb.records.adding import add
@@ -174,36 +174,6 @@ def _default_order(entity: type[Record]) -> tuple[Any, ...]:
     return (table.c.created_at, *table.primary_key)
 
 
-def frame_of(table: Table, rows: Iterable[Any]) -> pd.DataFrame:
-    """Return rows of all columns of a table as a typed DataFrame."""
-    import pandas as pd
-
-    columns = list(table.columns)
-    by_column = list(zip(*rows, strict=True)) or [()] * len(columns)
-    series = {
-        column.name: pd.Series(list(values), dtype=_dtype(column))
-        for column, values in zip(columns, by_column, strict=True)
-    }
-    frame = pd.DataFrame(series, columns=[column.name for column in columns])
-    index = [column.name for column in table.primary_key]
-    return frame.set_index(index[0] if len(index) == 1 else index)
-
-
-def _dtype(column: Any) -> str:
-    import sqlalchemy as sa
-
-    kind = column.type
-    if isinstance(kind, schema.UtcDateTime):
-        return "datetime64[us, UTC]"
-    if isinstance(kind, sa.Boolean):
-        return "boolean"
-    if isinstance(kind, sa.Integer):
-        return "Int64"
-    if isinstance(kind, sa.JSON):
-        return "object"
-    return "string"
-
-
 class Session:
     """A ``with`` block around several calls, on the instance in use::
 
@@ -246,15 +216,10 @@ def view(n: int = 10) -> None:
 
 
 def _show(title: str, frame: pd.DataFrame) -> None:
-    try:
-        from IPython import get_ipython
+    print(title)  # noqa: T201 - showing is what this is for
+    if in_notebook():
         from IPython.display import display
 
-        in_notebook = get_ipython() is not None and hasattr(get_ipython(), "kernel")
-    except ImportError:
-        in_notebook = False
-    print(title)  # noqa: T201 - showing is what this is for
-    if in_notebook:
         display(frame)  # type: ignore[no-untyped-call]
     else:
         print(frame.to_string(), end="\n\n")  # noqa: T201

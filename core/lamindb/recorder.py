@@ -15,6 +15,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -148,6 +149,14 @@ class Recorder:
             lane.flush(max(deadline - time.monotonic(), 0.0)) for lane in (self._runs, self._files)
         )
 
+    def say_left(self, limit_s: float) -> None:
+        """Say, unless the reason was said, that some of what was told is not recorded yet."""
+        self._trouble.warn_once(
+            "database",
+            f"the database did not take all within {limit_s:g} s: what is left waits on disk, and "
+            f"is recorded when the instance {self.config.name!r} is next opened",
+        )
+
     def close(self) -> None:
         for lane in (self._runs, self._files):
             lane.stop()
@@ -225,15 +234,20 @@ class _Lane:
                 return  # never done, so the spool is never cleared of it
             self._events.append(event)
             if self._thread is None:
-                self._thread = threading.Thread(
+                thread = threading.Thread(
                     target=self._work, name=f"lamindb-{self._name}", daemon=True
                 )
-                self._thread.start()
+                # the interpreter that ends starts none: then flush does the work
+                with suppress(RuntimeError):
+                    thread.start()
+                    self._thread = thread
             elif len(self._events) == 1:
                 self._changed.notify_all()
 
     def flush(self, timeout_s: float) -> bool:
         deadline = time.monotonic() + timeout_s
+        if self._thread is None:
+            self._drain(deadline)
         with self._changed:
             wanted = self._kept
             while self._done < wanted:
@@ -251,6 +265,12 @@ class _Lane:
         with self._changed:
             self._stopping = True
             self._changed.notify_all()
+
+    def _drain(self, deadline: float) -> None:
+        """Record what waits, in the thread that calls."""
+        while self._events and time.monotonic() < deadline:
+            if self._attempt(list(islice(self._events, BATCH)), 0.0):
+                return
 
     def _work(self) -> None:
         pause_s = 0.0
@@ -378,7 +398,9 @@ def close(timeout_s: float | None = None) -> None:
     global _recorder, _is_refused
     recorder = _recorder
     if recorder is not None:
-        recorder.flush(settings.drain_timeout_s if timeout_s is None else timeout_s)
+        limit_s = settings.drain_timeout_s if timeout_s is None else timeout_s
+        if not recorder.flush(limit_s):
+            recorder.say_left(limit_s)
         recorder.close()
     _recorder, _is_refused = None, False
     environments.forget()

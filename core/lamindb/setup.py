@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -53,9 +53,11 @@ def init(storage: str | Path, name: str | None = None, db: str | None = None) ->
     store = Store(wanted.storage)
     if store.is_local and Path(root).exists() and not Path(root).is_dir():
         raise SetupError(f"the storage root {root} is a file: give a folder, new or existing")
-    store.create_root()
     database = Database(wanted)
     try:
+        if existing is None:
+            _refuse_database_of_others(database, wanted, store)
+        store.create_root()
         migrate.create(database)
         migrate.ensure_current(database)
         user_id = instance.register_user(database)
@@ -91,27 +93,25 @@ def delete(reference: str | None = None, *, force: bool = False) -> None:
     """Delete an instance's records and settings, never the objects in its storage.
 
     Args: reference: as for :func:`load`; default: the one in use. force: do not ask.
-    Raises: SetupError: nobody can be asked, or the answer was not the instance's name.
+    Raises: SetupError: nobody can be asked, or the answer was not the instance's name; or its
+        database has the records of others too.
     """
     found = config.config_named(reference) if reference else _in_use()
-    if not force:
-        _ask(found)
-    instance.reset()
     database = Database(found)
-    path = found.sqlite_path
-    if path is not None:
-        for file in (path, Path(f"{path}-wal"), Path(f"{path}-shm")):
-            file.unlink(missing_ok=True)
-        if path.parent.parent == config.data_dir() and not any(path.parent.iterdir()):
-            path.parent.rmdir()
-    else:
-        migrate.drop(database)
+    try:
+        _refuse_to_delete_of_others(database, found)
+        if not force:
+            _ask(found)
+        instance.reset()
+        _drop(database)
+    finally:
         database.dispose()
-    folders = {Path.cwd(), found.folder or Path.cwd()}
+    folders = {config.working_directory(), found.folder}
     if not config.is_remote(found.storage):
         folders |= {Path(found.storage), Path(found.storage).parent}
     for folder in folders:
-        _forget_folder(folder, found)
+        if folder is not None:
+            _forget_folder(folder, found)
     _attempt(lambda: config.forget_config(found), found)
 
 
@@ -259,6 +259,122 @@ def _named_by_itself(root: str, db: str | None) -> InstanceConfig:
     raise AssertionError("names do not run out")
 
 
+@dataclass(frozen=True)
+class _Root:
+    """A managed storage that a database knows; is_own: whether an instance's default one."""
+
+    root: str
+    host: str
+    is_own: bool
+
+
+def _roots(database: Database, own: InstanceConfig) -> list[_Root]:
+    from sqlalchemy import select
+
+    from lamindb.db.schema import storage
+
+    with database.read() as connection:
+        rows = connection.execute(
+            select(storage.c.id, storage.c.root, storage.c.host).where(storage.c.managed)
+        ).all()
+    store = Store(own.storage)
+    marker = store.read_marker() if store.is_local else None
+    here = (own.storage, config.host() if store.is_local else "")
+    is_marked = any(row.id == marker for row in rows)
+    return [
+        _Root(row.root, row.host, row.id == marker if is_marked else (row.root, row.host) == here)
+        for row in rows
+    ]
+
+
+def _sharing(roots: Iterable[_Root], own: InstanceConfig) -> InstanceConfig | None:
+    """Return another instance, of this host or user, whose default storage is one of these."""
+    for each in roots:
+        # the own one may be registered elsewhere: where this is a copy of it
+        if each.root == own.storage or each.host not in ("", config.host()):
+            continue
+        try:
+            found = config.config_of_storage(each.root)
+        except LaminError:
+            continue  # its file is damaged
+        if found is not None and (found.db, found.storage) == (own.db, each.root):
+            return found
+    return None
+
+
+def _refuse_database_of_others(database: Database, wanted: InstanceConfig, store: Store) -> None:
+    """Raise SetupError where a new instance's database is one that others keep something in."""
+    if wanted.sqlite_path is not None and not wanted.sqlite_path.exists():
+        return
+    if not migrate.is_instance(database):
+        if foreign := migrate.foreign_tables(database):
+            raise SetupError(
+                f"the database {wanted.sqlite_path or wanted.db} holds other tables than lamindb's "
+                f"({', '.join(foreign[:5])}): give one of its own, new or empty"
+            )
+        return
+    other = _sharing(_roots(database, wanted), wanted)
+    if other is not None:
+        raise SetupError(
+            f"the database {wanted.sqlite_path or wanted.db} holds the records of the instance "
+            f"{other.name!r} with storage {other.storage}: give another one, or 'lamin load "
+            f"{other.storage}' and add {store.root} to it with ln.add(ln.Storage(...))"
+        )
+
+
+def _refuse_to_delete_of_others(database: Database, found: InstanceConfig) -> None:
+    """Raise SetupError where the records of others would go with those of an instance."""
+    try:
+        roots = _roots(database, found)
+    except DatabaseError:
+        return  # it is gone or damaged: nobody can read records in it
+    other = _sharing(roots, found)
+    if other is not None:
+        raise SetupError(
+            f"the database {found.sqlite_path or found.db} also holds the records of the instance "
+            f"{other.name!r} with storage {other.storage}, which would go with those of "
+            f"{found.name!r}: nothing was deleted; delete single records with ln.delete"
+        )
+    path = found.sqlite_path
+    hosts = sorted({each.host for each in roots if not each.is_own} - {"", config.host()})
+    if hosts and not (path is not None and path.is_relative_to(found.storage)):
+        raise SetupError(
+            f"the database {path or found.db} also knows storages of other hosts: "
+            f"{', '.join(hosts)}: delete those first with ln.delete, in case nobody there uses it "
+            "any more; nothing was deleted"
+        )
+
+
+def _drop(database: Database) -> None:
+    """Remove an instance's tables, and the file of a database that holds nothing else."""
+    path = database.config.sqlite_path
+    if path is None:
+        migrate.drop(database)
+        return
+    if not path.exists():
+        return
+    is_own = path.parent in (
+        Path(database.config.storage) / FOLDER,
+        config.data_dir() / database.config.name,
+    )
+    try:
+        if migrate.foreign_tables(database):
+            if migrate.is_instance(database):
+                migrate.drop(database)
+            return
+    except DatabaseError as error:
+        if not is_own:
+            logger.warning(
+                "%s stays, since it cannot be read (%s): remove it yourself", path, error
+            )
+            return
+    database.dispose()
+    for file in (path, Path(f"{path}-wal"), Path(f"{path}-shm")):
+        file.unlink(missing_ok=True)
+    if path.parent.parent == config.data_dir() and not any(path.parent.iterdir()):
+        path.parent.rmdir()
+
+
 def _may_hold(wanted: InstanceConfig) -> bool:
     """Whether the database in the user's data folder is new, or that of this very storage.
 
@@ -283,8 +399,9 @@ def _may_hold(wanted: InstanceConfig) -> bool:
 
 def _remember(wanted: InstanceConfig, store: Store) -> InstanceConfig:
     """Note an instance in its storage, in this folder and for this user, where that is allowed."""
-    folders = [Path.cwd()]
-    if store.is_local and Path(store.root) != Path.cwd():
+    here = config.working_directory()
+    folders = [] if here is None else [here]
+    if store.is_local and Path(store.root) != here:
         folders.insert(0, Path(store.root))
     made = wanted
     for folder in folders:

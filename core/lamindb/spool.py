@@ -47,7 +47,8 @@ class SpoolFile:
 
     def __init__(self, config: InstanceConfig) -> None:
         """Raises: OSError: no place can be written."""
-        self._lock = threading.Lock()
+        # a signal's handler may write while its own thread does
+        self._lock = threading.RLock()
         header = json.dumps({"owner": this_process().as_json()}).encode() + b"\n"
         self.path, self._descriptor = _create(config)
         self._start = self._size = 0

@@ -3,28 +3,27 @@
 from __future__ import annotations
 
 import atexit
-import builtins
 import logging
 import os
 import signal
 import sys
 import threading
 import time
-from collections.abc import Callable
-from functools import wraps
-from opcode import opname
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 from types import FrameType
-from typing import Any, NoReturn
+from typing import Any
 
 from sqlalchemy import select, update
 
-from lamindb import instance, liveness
+from lamindb import endings, instance, lastwords, liveness, recorder
 from lamindb.config import settings
 from lamindb.db import schema
-from lamindb.db.database import serialise
+from lamindb.db.database import insert_if_new, serialise
 from lamindb.errors import LaminError, RecordError, TransformUnknownError
-from lamindb.hooks import Caller, InferredTransform, describe_error, manager
+from lamindb.hooks import Caller, InferredTransform, RunFinished, Tracking, environment, manager
 from lamindb.instance import Instance
 from lamindb.records import active
 from lamindb.records.active import context as context
@@ -37,7 +36,12 @@ logger = logging.getLogger("lamindb")
 
 # runs of this process that have not ended, by id: what the end of the process must close
 _open: dict[str, Run] = {}
+# those of which plugins were told, and are to be told of the end
+_observed: set[str] = set()
 _lock = threading.RLock()
+PLAIN = "plain"
+
+Patterns = str | os.PathLike[str] | Iterable[str | os.PathLike[str]]
 
 
 def track(
@@ -45,13 +49,19 @@ def track(
     *,
     new_run: bool | None = None,
     params: dict[str, Any] | None = None,
+    outputs: Patterns | None = None,
+    inputs: Patterns | None = None,
+    include: Patterns | None = None,
+    exclude: Patterns | None = None,
+    observe: bool | None = None,
 ) -> Run:
     """Start a run of a transform, and make it what files added from now on come from.
 
     It ends with :func:`finish`, with the next ``track`` in the same place, or with the process:
     ``completed``; ``failed`` after an exception or ``sys.exit`` of another code than 0;
     ``cancelled`` by SIGINT or SIGTERM; ``aborted``, found later, when the process could not say.
-    Of ``raise SystemExit(3)`` the interpreter tells nobody: such a run counts as completed.
+    Of ``raise SystemExit(3)`` the interpreter tells nobody: such a run counts as completed;
+    ``lamin run -- python script.py`` sees the exit code.
 
     Args:
         transform: looked up by id, or by name and type, and added if it is new; None infers the
@@ -60,6 +70,11 @@ def track(
         new_run: whether a new Run starts though this session already has one of the transform;
             default: notebooks one a kernel session, everything else each call.
         params: JSON-able parameters of the run.
+        outputs, inputs: paths, or patterns of paths such as ``results/**``, that the run declares;
+            relative ones start from the working directory of this call.
+        include, exclude: which files count of those that are observed: see :mod:`lamindb.rules`.
+        observe: whether the files that the process reads and writes are observed; default:
+            ``ln.settings.observe``, and not inside an engine's run.
     Returns: the run, status ``started``, also at ``ln.context.run``. A run that this context was
         in before is closed as ``completed``.
     Raises: TransformUnknownError: nobody can tell what is running, or no transform has that id;
@@ -72,10 +87,27 @@ def track(
     here = instance.current()
     _ = here.user_id  # a new user is registered now: within a transaction it would wait for it
     require_json(params)
+    tracking = Tracking(
+        run="",
+        root=_working_directory(),
+        outputs=_patterns("outputs", outputs),
+        inputs=_patterns("inputs", inputs),
+        include=_patterns("include", include),
+        exclude=_patterns("exclude", exclude),
+        observe=observe,
+    )
+    if (parent := _parent_of_spawned()) is not None:
+        return parent
     engine_run = active.engine_run()
     with _lock:
         if engine_run is not None and transform is None:
             _end_former()
+            if outputs or inputs or observe:
+                # it ends when its engine says so, or with this process
+                _observed.add(engine_run.id)
+                _watch_process()
+                tracking = replace(tracking, run=engine_run.id, observe=bool(observe))
+                manager.notify("ln_tracking_started", tracking=tracking)
             return engine_run
         inferred = None if transform is not None else _infer(here)
         if new_run is None and inferred is not None:
@@ -90,15 +122,47 @@ def track(
             active.enter(session)
             return session
         _end_former()
-        run = Run(found, name=found.name, parent=context.run, params=params)
-        with here.database.begin() as connection:
-            row = write_row(connection, here, run)
-        run._set_values(row)
+        run = _start(here, found, params)
         _open[run.id] = run
         active.enter(run)
         _watch_process()
         _start_heart()
+        _observed.add(run.id)
+    manager.notify("ln_tracking_started", tracking=replace(tracking, run=run.id))
     return run
+
+
+def _start(here: Instance, transform: Transform, params: dict[str, Any] | None) -> Run:
+    run = Run(transform, name=transform.name, parent=context.run, params=params)
+    run.environment_id = environment()
+    run.details = manager.every_by_plugin("ln_run_details", run=run.id)
+    run.details["lamindb"] = {"process": liveness.process_table()}
+    run.engine = PLAIN
+    with here.database.begin() as connection:
+        # what the environment is, is told by an event of its own
+        stub = {"id": run.environment_id, "python": "", "packages": {}, "created_at": schema.now()}
+        insert_if_new(connection, schema.environment, [stub])
+        row = write_row(connection, here, run)
+    run._set_values(row)
+    return run
+
+
+def _working_directory() -> str:
+    try:
+        return str(Path.cwd())
+    except FileNotFoundError:
+        return ""  # it was removed
+
+
+def _patterns(name: str, given: Patterns | None) -> tuple[str, ...]:
+    """Return what was given as a tuple of texts; raises RecordError."""
+    single = isinstance(given, str | os.PathLike)
+    try:
+        return tuple(os.fspath(each) for each in ([given] if single else given or ()))  # type: ignore[union-attr, arg-type]
+    except TypeError:
+        raise RecordError(
+            f"{name}={given!r} is no path or pattern, nor a list of them: give {name}='results/**'"
+        ) from None
 
 
 def finish() -> None:
@@ -149,6 +213,19 @@ def _end_former() -> None:
     former = active.tracked_in_place()
     if former is not None and former.id in _open:
         _end(former, "completed")
+
+
+def _parent_of_spawned() -> Run | None:
+    """The parent's run, where ``multiprocessing`` executes a script again to find its functions.
+
+    What the top of a script tracks is tracked by the process that was started with it.
+    """
+    frame: FrameType | None = sys._getframe()
+    while frame is not None:
+        if frame.f_code.co_name == "<module>" and frame.f_globals.get("__name__") == "__mp_main__":
+            return active.inherited()
+        frame = frame.f_back
+    return None
 
 
 # --- which transform ----------------------------------------------------------------------------
@@ -225,13 +302,21 @@ def _share_id(connection: Any, wanted: Transform) -> None:
 
 
 def _end(run: Run, status: Status, error: str | None = None) -> None:
+    """Record a run's end, in the spool where the database is out of reach."""
+    if run.id in _observed:
+        _observed.discard(run.id)
+        manager.notify("ln_tracking_finished", run=run.id)
     at = schema.now()
-    with instance.current().database.begin() as connection:
-        connection.execute(
-            update(schema.run)
-            .where(schema.run.c.id == run.id)
-            .values(status=status, finished_at=at, error=error)
-        )
+    try:
+        with instance.current().database.begin() as connection:
+            connection.execute(
+                update(schema.run)
+                .where(schema.run.c.id == run.id)
+                .values(status=status, finished_at=at, error=error)
+            )
+    except LaminError as failure:
+        logger.info("the end of run %s waits in the spool: %s", run.id, failure)
+        manager.emit(RunFinished(run=run.id, status=status, at=at, error=error))
     run.status, run.finished_at, run.error = status, at, error
     run._mark_stored()
     _open.pop(run.id, None)
@@ -241,46 +326,51 @@ def _end(run: Run, status: Status, error: str | None = None) -> None:
 def _end_all(status: Status, error: str | None = None) -> None:
     # the latest first: a child ends before its parent
     for run in reversed(list(_open.values())):
-        if run.pid != os.getpid():
-            continue  # a forked child's copy of its parent's run
-        try:
+        if run.pid == os.getpid():  # else a forked child's copy of its parent's run
             _end(run, status, error)
-        except LaminError as failure:
-            logger.warning("the end of run %s was not recorded: %s", run.id, failure)
+
+
+@contextmanager
+def _waiting_at_most(timeout_s: float) -> Iterator[None]:
+    """Wait no longer than this for a lock of the database."""
+    waited = settings.busy_timeout_s
+    settings.busy_timeout_s = min(timeout_s, waited)
+    try:
+        yield
+    finally:
+        settings.busy_timeout_s = waited
 
 
 @instance.on_reset
 def _forget_runs() -> None:
     if _open:
         _end_all("completed")
+        recorder.close()  # what they told of their files belongs to this instance
     _open.clear()
+    _observed.clear()
 
 
 # --- how the process ends -----------------------------------------------------------------------
 
 _SIGNALS = ("SIGTERM", "SIGHUP")
 _watching_pid: int | None = None
-# the main thread's first frame, or in a child of multiprocessing the one that catches everything,
-# and what the main thread last gave to sys.exit
-_outermost: FrameType | None = None
-_catching: FrameType | None = None
-_exit_status: object = None
 
 
 def _watch_process() -> None:
     """Have the end of this process close its runs."""
-    global _watching_pid, _outermost, _catching
+    global _watching_pid
     if threading.current_thread() is threading.main_thread():
         for number in _signals():
             if signal.getsignal(number) is signal.SIG_DFL:
                 signal.signal(number, _on_signal)
+    else:
+        lastwords.listen(_signals())
     if _watching_pid == os.getpid():
         return
     if _watching_pid is None:
         # forked children inherit these
-        _outermost = _frames_of_main_thread()[-1]
+        endings.watch()
         atexit.register(_at_exit)
-        _note_exits()
         if hasattr(os, "register_at_fork"):
             os.register_at_fork(after_in_child=_after_fork)
     _watching_pid = os.getpid()
@@ -289,8 +379,7 @@ def _watch_process() -> None:
         # such a child ends without the atexit of its parent
         from multiprocessing.util import Finalize
 
-        frames = _frames_of_main_thread()
-        _catching = next((each for each in frames if each.f_code.co_name == "_bootstrap"), None)
+        endings.watch_child()
         Finalize(None, _at_exit, exitpriority=-100)
 
 
@@ -307,97 +396,27 @@ def _after_fork() -> None:
 
 
 def _at_exit() -> None:
-    _end_all(*_meaning(_caught() if _catching is not None else _uncaught()))
-
-
-def _frames_of_main_thread() -> list[FrameType]:
-    """Return what the main thread executes, the innermost first."""
-    frame = sys._current_frames().get(threading.main_thread().ident or 0, sys._getframe())
-    frames = [frame]
-    while (outer := frames[-1].f_back) is not None:
-        frames.append(outer)
-    return frames
-
-
-def _caught() -> BaseException | None:
-    """Return what ended a child of multiprocessing, as far as it is still known.
-
-    Until Python 3.12 this is called while the exception is on its way; later ones leave its code.
-    """
-    error = sys.exc_info()[1]
-    if error is not None or _catching is None:
-        return error
-    code = _catching.f_locals.get("exitcode")
-    return SystemExit(_exit_status if code and isinstance(_exit_status, str) else code)
-
-
-def _uncaught() -> BaseException | None:
-    """Return what ended the main thread; None when it came to its last line.
-
-    The interpreter gives ``atexit`` no hint of it, but its first frame has stopped at a return or
-    elsewhere. An exception that was shown, by whichever hook, is in ``sys.last_value``.
-    """
-    frame = _outermost
-    if frame is None or opname[frame.f_code.co_code[frame.f_lasti]].startswith("RETURN"):
-        return None
-    shown: BaseException | None = getattr(sys, "last_value", None)
-    trace = shown.__traceback__ if shown is not None else None
-    # one that a debugger has caught did not get as far as the first frame
-    if trace is not None and trace.tb_frame is frame:
-        return shown
-    return SystemExit(_exit_status)
-
-
-def _meaning(error: BaseException | None) -> tuple[Status, str | None]:
-    if isinstance(error, KeyboardInterrupt):
-        return "cancelled", "KeyboardInterrupt"
-    if error is not None and not isinstance(error, SystemExit):
-        return "failed", describe_error(error)
-    code = error.code if error is not None else None
-    if code is None or code == 0:
-        return "completed", None
-    return "failed", f"exit code {int(code)}" if isinstance(code, int) else f"exit code 1: {code}"
-
-
-def _note_exits() -> None:
-    """Remember what the main thread gives to ``sys.exit``, or to ``exit`` and ``quit``."""
-    sys_exit = sys.exit
-
-    @wraps(sys_exit)
-    def exit(status: Any = None, /) -> NoReturn:
-        _note_status(status)
-        sys_exit(status)
-
-    sys.exit = exit
-    quitter: Any = type(getattr(builtins, "exit", None))
-    if quitter.__module__ == "_sitebuiltins":
-        quitter.__call__ = _noting(quitter.__call__)
-
-
-def _noting(former: Callable[[Any, Any], None]) -> Callable[..., None]:
-    @wraps(former)
-    def call(self: Any, code: Any = None) -> None:
-        _note_status(code)
-        former(self, code)
-
-    return call
-
-
-def _note_status(status: object) -> None:
-    global _exit_status
-    if threading.current_thread() is threading.main_thread():
-        _exit_status = status
+    ended = endings.status()
+    with _waiting_at_most(settings.drain_timeout_s):
+        _end_all(*ended)
+    for run_id in list(_observed):  # of engines
+        manager.notify("ln_tracking_finished", run=run_id)
+    # after the runs have told of their files, whichever handler was registered first
+    recorder.close()
+    lastwords.forget_own()
+    endings.keep_interrupt()
 
 
 def _on_signal(number: int, frame: FrameType | None) -> None:
     # the signal may have come in the middle of a transaction of this very thread, whose lock would
-    # be waited for in vain: then the run is found aborted on the next look
-    waited, settings.busy_timeout_s = settings.busy_timeout_s, 1.0
+    # be waited for in vain: then the end waits in the spool
     try:
-        if _open:
-            instance.current().database.dispose(close=False)
+        with _waiting_at_most(1.0):
+            if instance.is_open() and _open:
+                with suppress(LaminError):
+                    instance.current().database.dispose(close=False)
             _end_all("cancelled", signal.Signals(number).name)
+        recorder.close(1.0)
     finally:
-        settings.busy_timeout_s = waited
         signal.signal(number, signal.SIG_DFL)
         os.kill(os.getpid(), number)  # the exit status names the signal, as it does without us

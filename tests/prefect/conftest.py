@@ -29,37 +29,47 @@ def _free_port() -> int:
         return int(server.getsockname()[1])
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    here = Path(__file__).parent
+    for item in items:
+        if item.path.is_relative_to(here):
+            # a server takes its time to start on a busy machine, and says itself if it does not
+            item.add_marker(pytest.mark.timeout(60, func_only=True))
+
+
 @pytest.fixture(scope="session")
-def server() -> Iterator[Server]:
+def _starting() -> Iterator[tuple[Server, Warm]]:
+    """Start both at once: each takes many seconds."""
     home = Path(tempfile.mkdtemp(prefix="lamindb-prefect-"))
     port = _free_port()
-    common = {
+    environment = {
         "PREFECT_HOME": str(home),
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
         "PREFECT_CLI_PROMPT": "false",
         "DO_NOT_TRACK": "1",
     }
-    log = (home / "server.log").open("wb")
     address = ["--host", "127.0.0.1", "--port", str(port)]
-    process = subprocess.Popen(
-        [sys.executable, "-m", "prefect", "server", "start", *address],
-        stdout=log,
-        stderr=subprocess.STDOUT,
-        env=os.environ | common,
-        start_new_session=True,
-    )
-    found = Server(common | {"PREFECT_API_URL": f"http://127.0.0.1:{port}/api"})
+    server = Server(environment | {"PREFECT_API_URL": f"http://127.0.0.1:{port}/api"})
+    with (home / "server.log").open("wb") as log:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "prefect", "server", "start", *address],
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            env=os.environ | environment,
+            start_new_session=True,
+        )
+    warm = Warm(server.environment)
     try:
-        _wait_for(found, process, home / "server.log")
-        yield found
+        _wait_for(server, process, home / "server.log")
+        yield server, warm
     finally:
+        warm.close()
         os.killpg(process.pid, signal.SIGTERM)
         try:
             process.wait(20)
         except subprocess.TimeoutExpired:
             os.killpg(process.pid, signal.SIGKILL)
             process.wait()
-        log.close()
         shutil.rmtree(home, ignore_errors=True)
 
 
@@ -75,16 +85,11 @@ def _wait_for(server: Server, process: subprocess.Popen[bytes], log: Path) -> No
             time.sleep(0.2)
 
 
-@pytest.fixture(scope="session")
-def warm(server: Server) -> Iterator[Warm]:
-    process = Warm(server.environment)
-    yield process
-    process.close()
-
-
 @pytest.fixture
-def run(warm: Warm, server: Server, tmp_path: Path) -> Iterator[Runner]:
-    """Run a script in a fresh folder that holds an instance."""
+def run(_starting: tuple[Server, Warm], tmp_path: Path) -> Iterator[Runner]:
+    """Run scripts in a fresh folder that holds an instance."""
+    server, warm = _starting
+    warm.get_ready()
     ln.setup.init(storage="./mydata")
     scripts = tmp_path / "scripts"
     scripts.mkdir()

@@ -8,7 +8,9 @@ import signal
 import subprocess
 import sys
 import textwrap
+import time
 import urllib.request
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -57,9 +59,14 @@ class Script:
     warm: Any
     code: int | None = None
 
-    def wait(self) -> int:
-        if self.code is None:
-            self.code = self.warm.ask(wait=self.pid)["code"]
+    def wait(self, timeout_s: float = 50) -> int:
+        deadline = time.monotonic() + timeout_s
+        while self.code is None:
+            self.code = self.warm.ask(poll=self.pid)["code"]
+            if self.code is None and time.monotonic() > deadline:
+                os.killpg(self.pid, signal.SIGKILL)
+                raise TimeoutError(f"it still runs:\n{self.out}{self.err}")
+            time.sleep(0.02)
         return self.code
 
     def kill(self, number: signal.Signals = signal.SIGKILL) -> int:
@@ -91,7 +98,12 @@ class Warm:
             text=True,
             env=os.environ | environment,
         )
-        assert json.loads(self._read())["ready"] == self._process.pid
+        self._is_ready = False
+
+    def get_ready(self) -> None:
+        if not self._is_ready:
+            assert json.loads(self._read())["ready"] == self._process.pid
+            self._is_ready = True
 
     def ask(self, **message: Any) -> Any:
         assert self._process.stdin is not None
@@ -111,6 +123,34 @@ class Warm:
         self._process.stdout.close()
 
 
+class Process:
+    """A script that runs until it is stopped, and whatever it has started."""
+
+    def __init__(self, path: Path, environment: dict[str, str], log: Path) -> None:
+        self._log = log
+        with log.open("wb") as stream:
+            self._process = subprocess.Popen(
+                [sys.executable, str(path)],
+                stdout=stream,
+                stderr=subprocess.STDOUT,
+                env=environment,
+                start_new_session=True,
+            )
+
+    @property
+    def out(self) -> str:
+        return self._log.read_text()
+
+    def stop(self) -> None:
+        with suppress(ProcessLookupError):
+            os.killpg(self._process.pid, signal.SIGTERM)
+        try:
+            self._process.wait(20)
+        except subprocess.TimeoutExpired:
+            os.killpg(self._process.pid, signal.SIGKILL)
+            self._process.wait()
+
+
 class Runner:
     """Runs scripts in the project's folder."""
 
@@ -118,6 +158,7 @@ class Runner:
         self._warm, self.server, self._folder, self._scripts = warm, server, folder, scripts
         self.environment = os.environ | server.environment
         self._started: list[Script] = []
+        self._processes: list[Process] = []
 
     def __call__(self, code: str, *, imports: str = IMPORTS, **environment: str) -> Script:
         """Run a script to its end, which has to be a good one."""
@@ -139,7 +180,17 @@ class Runner:
         self._started.append(script)
         return script
 
+    def process(self, code: str, **environment: str) -> Process:
+        """Start a script as a user does."""
+        path = self._folder / "process.py"
+        path.write_text(f"{HEADER}{IMPORTS}{textwrap.dedent(code)}")
+        process = Process(path, self.environment | environment, self._scripts / "process.log")
+        self._processes.append(process)
+        return process
+
     def close(self) -> None:
+        for process in self._processes:
+            process.stop()
         for script in self._started:
             if script.code is None:
                 os.killpg(script.pid, signal.SIGKILL)
@@ -191,3 +242,12 @@ def roles(run: ln.Run, role: str) -> list[str]:
             .order_by(file.c.name)
         )
         return list(connection.execute(query).scalars())
+
+
+def how_known(run: ln.Run) -> dict[tuple[str, str], str]:
+    """Return how each file of a run is known, by name and role."""
+    file, link = schema.file, schema.run_file
+    with instance.current().database.read() as connection:
+        query = select(file.c.name, link.c.role, link.c.how).join(link, link.c.file_id == file.c.id)
+        rows = connection.execute(query.where(link.c.run_id == run.id)).all()
+    return {(row.name, row.role): row.how for row in rows}

@@ -1,7 +1,7 @@
 """A process that has imported Prefect, which takes seconds, and forks a child for each script.
 
 Reads one JSON object a line: which script to run, where, and with which environment; answers with
-the child's number, and with its exit code once that is asked for.
+the child's number, and with its exit code, if there is one yet, when that is asked for.
 """
 
 import json
@@ -26,9 +26,9 @@ def main() -> None:
     answer({"ready": os.getpid()})
     for line in sys.stdin:
         asked = json.loads(line)
-        if "wait" in asked:
-            code = os.waitstatus_to_exitcode(os.waitpid(asked["wait"], 0)[1])
-            answer({"code": code})
+        if "poll" in asked:
+            pid, status = os.waitpid(asked["poll"], os.WNOHANG)
+            answer({"code": os.waitstatus_to_exitcode(status) if pid else None})
             continue
         pid = os.fork()
         if pid == 0:

@@ -18,9 +18,15 @@ from lamindb.errors import LaminError
 @click.option("--db", help="SQLAlchemy URL. Default: a SQLite file inside the storage.")
 def init(storage: str, name: str | None, db: str | None) -> None:
     """Make an instance, or load the one that is there."""
-    was_there = config.config_of_storage(storage) is not None
+    known = config.config_of_storage(storage)
+    database = known.sqlite_path if known is not None else None
+    was_gone = database is not None and not database.exists()
     made = setup.init(storage, name=name, db=db)
-    click.echo(f"instance {made.name}{', which was there already' if was_there else ''}")
+    if was_gone:
+        state = ", whose database was gone: this is a new one, without records"
+    else:
+        state = ", which was there already" if known is not None else ""
+    click.echo(f"instance {made.name}{state}")
     click.echo(f"  storage   {made.storage}")
     click.echo(f"  database  {_place(made)}")
     click.echo("Used in this folder and below it, and by you wherever no other instance is.")

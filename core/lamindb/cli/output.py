@@ -10,21 +10,20 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from lamindb.display import STATUS_STYLES as STATUS_STYLES
+from lamindb.display import counted as counted
+from lamindb.display import duration as duration
+from lamindb.display import minute as minute
+from lamindb.display import printable as printable
+from lamindb.display import show_value as show_value
+from lamindb.display import size as size
+
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.tree import Tree
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-STATUS_STYLES = {
-    "started": "cyan",
-    "completed": "green",
-    "failed": "red",
-    "cancelled": "yellow",
-    "aborted": "red",
-    "cached": "green",
-    "skipped": "dim",
-}
 ROWS = 20
 _GAP = 2
 _NARROWEST = 12
@@ -39,7 +38,7 @@ def limit_option(function: F) -> F:
     return click.option(
         "--limit",
         "-n",
-        type=click.IntRange(1),
+        type=click.IntRange(1, 2**63 - 1),
         help=f"Rows at most; default: {ROWS}, and all of them as JSON.",
     )(function)
 
@@ -152,48 +151,3 @@ def print_fields(fields: Iterable[tuple[str, Any]]) -> None:
     for name, value in fields:
         if value is not None and value != "":
             click.echo(f"{name:<14} {printable(value)}")
-
-
-def printable(value: Any) -> str:
-    """Return a value on one line, its control characters escaped."""
-    text = "" if value is None else value if isinstance(value, str) else show_value(value)
-    return "".join(
-        character if character.isprintable() else character.encode("unicode_escape").decode()
-        for character in text
-    )
-
-
-def show_value(value: Any) -> str:
-    if isinstance(value, dt.datetime):
-        return value.astimezone().strftime("%Y-%m-%d %H:%M:%S")
-    if isinstance(value, dict | list):
-        return json.dumps(value, ensure_ascii=False)
-    return str(value)
-
-
-def minute(value: dt.datetime | None) -> str:
-    """Return a time as tables show it: local, to the minute."""
-    return "" if value is None else show_value(value)[:-3]
-
-
-def size(size_bytes: int | None) -> str:
-    """Return a size as people read it: ``29.4 kB``, in powers of 1,000."""
-    if size_bytes is None:
-        return ""
-    from rich.filesize import decimal
-
-    return decimal(size_bytes).replace(" bytes", " B").replace(" byte", " B")
-
-
-def duration(started: dt.datetime | None, finished: dt.datetime | None) -> str:
-    """Return how long a run took: ``0.4 s``, ``3 min 20 s``."""
-    if started is None or finished is None:
-        return ""
-    seconds = (finished - started).total_seconds()
-    if seconds < 60:
-        return f"{seconds:.1f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    if minutes < 60:
-        return f"{minutes} min {rest} s"
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes} min"

@@ -8,7 +8,7 @@ import click
 from sqlalchemy import Select, Table, and_, desc, func, or_, select
 
 from lamindb import instance
-from lamindb.cli import output
+from lamindb.cli import output, tree
 from lamindb.db.schema import file, run, run_file, transform
 
 
@@ -67,9 +67,12 @@ def files(
     help="Only those with this status.",
 )
 @click.option("--transform", "name", help="Only those of the transform with this name or id.")
+@click.option("--tree", "as_tree", is_flag=True, help="Each below the run that started it.")
 @output.limit_option
 @output.json_option
-def runs(status: str | None, name: str | None, limit: int | None, as_json: bool) -> None:
+def runs(
+    status: str | None, name: str | None, as_tree: bool, limit: int | None, as_json: bool
+) -> None:
     """List runs, the newest first."""
     query = select(run, transform.c.name.label(_MADE_BY)).outerjoin(transform, _made(run))
     if status:
@@ -77,8 +80,12 @@ def runs(status: str | None, name: str | None, limit: int | None, as_json: bool)
     if name:
         named = or_(transform.c.name == name, transform.c.id == name)
         query = query.where(run.c.transform_id.in_(select(transform.c.id).where(named)))
+    if as_tree and not status and not name:
+        query = query.where(run.c.parent_id.is_(None))  # the others stand below
     rows, total = _newest(query, run, limit, as_json)
-    if as_json:
+    if as_tree:
+        _show_tree(rows, as_json)
+    elif as_json:
         output.print_json(_columns(rows))
     elif rows:
         output.print_table(
@@ -101,6 +108,16 @@ def runs(status: str | None, name: str | None, limit: int | None, as_json: bool)
         )
     if not as_json:
         _say_rest("runs", len(rows), total, filtered=bool(status or name))
+
+
+def _show_tree(rows: list[dict[str, Any]], as_json: bool) -> None:
+    children = tree.below(rows)
+    below = {row["id"] for each in children.values() for row in each}
+    roots = [row for row in rows if row["id"] not in below]
+    if as_json:
+        output.print_json(tree.nested(roots, children))
+    else:
+        tree.show(roots, children)
 
 
 @click.command()

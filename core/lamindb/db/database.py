@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from sqlalchemy import Connection, Engine, Table, create_engine, event, make_url, text
-from sqlalchemy.exc import DBAPIError, IntegrityError, OperationalError
+from sqlalchemy.exc import DBAPIError, IntegrityError, OperationalError, StatementError
 from sqlalchemy.pool import QueuePool
 
 from lamindb.config import InstanceConfig, settings
@@ -22,12 +22,15 @@ from lamindb.errors import (
     DatabaseError,
     DatabaseMissingError,
     DatabaseUnreachableError,
+    RecordError,
 )
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
 _WRITE = "lamindb_write"
+# for how long a connection waits for a lock now
+_TIMEOUT = "lamindb_timeout"
 _databases: weakref.WeakSet[Database] = weakref.WeakSet()
 
 
@@ -35,7 +38,8 @@ class Database:
     """The records of one instance. Safe in threads; forked children get connections of their own.
 
     Every method raises DatabaseError and its children instead of the driver's errors, except
-    SQLAlchemy's IntegrityError, which the callers that can mend it expect.
+    SQLAlchemy's IntegrityError, which the callers that can mend it expect; and RecordError for a
+    value that cannot be put into its field.
     """
 
     def __init__(self, config: InstanceConfig) -> None:
@@ -71,6 +75,38 @@ class Database:
             yield connection
 
     @contextmanager
+    def rebuild(self) -> Iterator[Connection]:
+        """One write transaction that may replace tables, which SQLite does by dropping the old.
+
+        Dropping one cascades like deleting its rows, so foreign keys rest until the end of it.
+
+        Raises: DatabaseCorruptError: a row refers to nothing now; all is rolled back.
+        """
+        if not self.is_sqlite:
+            with self.begin() as connection:
+                yield connection
+            return
+        with (
+            self._connecting(),
+            self.engine.connect().execution_options(**{_WRITE: True}) as connection,
+        ):
+            driver = connection.connection.driver_connection
+            assert driver is not None
+            driver.execute("PRAGMA foreign_keys=OFF")  # within a transaction it would do nothing
+            try:
+                with connection.begin():
+                    yield connection
+                    broken = connection.exec_driver_sql("PRAGMA foreign_key_check").first()
+                    if broken is not None:
+                        raise DatabaseCorruptError(
+                            f"row {broken[1]} of {broken[0]} in {self.config.sqlite_path} refers "
+                            f"to nothing in {broken[2]}: nothing was changed; put back a backup, "
+                            "or report this with the versions of lamindb-workflows"
+                        )
+            finally:
+                driver.execute("PRAGMA foreign_keys=ON")
+
+    @contextmanager
     def session(self) -> Iterator[Session]:
         """An ORM session for reading; what it loaded stays usable after it is closed."""
         from sqlalchemy.orm import Session  # commands that only list rows do without the ORM
@@ -96,6 +132,8 @@ class Database:
             raise
         except DBAPIError as error:
             raise self.explain(error) from error
+        except StatementError as error:
+            raise RecordError(f"a value does not fit its field: {error.orig or error}") from error
 
     def explain(self, error: DBAPIError) -> DatabaseError:
         """Return what a driver's error means for the user."""
@@ -173,6 +211,9 @@ def _begin(connection: Connection) -> None:
     # a transaction that reads first and then writes fails at once when another has written between;
     # taking the write lock at its start waits instead
     write = connection.get_execution_options().get(_WRITE, False)
+    if connection.info.get(_TIMEOUT, settings.busy_timeout_s) != settings.busy_timeout_s:
+        connection.exec_driver_sql(f"PRAGMA busy_timeout={int(1000 * settings.busy_timeout_s)}")
+    connection.info[_TIMEOUT] = settings.busy_timeout_s
     connection.exec_driver_sql("BEGIN IMMEDIATE" if write else "BEGIN")
 
 

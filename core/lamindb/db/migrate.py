@@ -70,11 +70,7 @@ def ensure_current(database: Database) -> None:
     found = revision(database)
     if found == HEAD:
         return
-    if found > HEAD:
-        raise DatabaseTooNewError(
-            f"the database of instance {database.config.name!r} is at revision {found}, this "
-            f"version of lamindb-workflows knows up to {HEAD}: upgrade the package"
-        )
+    _refuse_newer(database, found)
     if path is None:
         raise DatabaseOutdatedError(
             f"the database of instance {database.config.name!r} is at revision {found}, this "
@@ -83,11 +79,24 @@ def ensure_current(database: Database) -> None:
     upgrade(database)
 
 
+def _refuse_newer(database: Database, found: str) -> None:
+    if found > HEAD:
+        raise DatabaseTooNewError(
+            f"the database of instance {database.config.name!r} is at revision {found}, this "
+            f"version of lamindb-workflows knows up to {HEAD}: upgrade the package"
+        )
+
+
 def upgrade(database: Database) -> Path | None:
-    """Run the migrations that are missing; returns the backup made of a SQLite file."""
+    """Run the migrations that are missing; returns the backup made of a SQLite file.
+
+    Raises: DatabaseTooNewError.
+    """
     backup = None
-    if revision(database) == HEAD:
+    found = revision(database)
+    if found == HEAD:
         return None
+    _refuse_newer(database, found)
     if (path := database.config.sqlite_path) is not None:
         backup = back_up(path)
     run_migrations(database)
@@ -95,10 +104,26 @@ def upgrade(database: Database) -> Path | None:
 
 
 def drop(database: Database) -> None:
-    """Remove all tables of an instance."""
+    """Remove all tables of an instance, and nothing of others."""
     with database.begin() as connection:
         metadata.drop_all(connection)
-        connection.execute(text(f"DROP TABLE {VERSION_TABLE}"))
+        connection.execute(text(f"DROP TABLE IF EXISTS {VERSION_TABLE}"))
+
+
+def is_instance(database: Database) -> bool:
+    """Whether a database holds the records of an instance."""
+    with database.read() as connection:
+        return inspect(connection).has_table(VERSION_TABLE)
+
+
+def foreign_tables(database: Database) -> list[str]:
+    """Return the tables and views of a database that are not an instance's, by name."""
+    with database.read() as connection:
+        found = inspect(connection)
+        names = {*found.get_table_names(), *found.get_view_names()}
+        if not found.has_table(VERSION_TABLE):
+            return sorted(names)  # one called "user" is somebody else's
+    return sorted(names - set(metadata.tables) - {VERSION_TABLE})
 
 
 def back_up(path: Path) -> Path:
@@ -121,7 +146,7 @@ def run_migrations(database: Database) -> None:
 
     alembic = Config()
     alembic.set_main_option("script_location", "lamindb:db/migrations")
-    with database.begin() as connection:
+    with database.rebuild() as connection:
         if not database.is_sqlite:
             connection.execute(text("SELECT pg_advisory_xact_lock(720575940379)"))
         alembic.attributes["connection"] = connection

@@ -55,6 +55,10 @@ class UtcDateTime(TypeDecorator[dt.datetime]):
     def process_bind_param(self, value: dt.datetime | None, dialect: Dialect) -> dt.datetime | None:
         if value is None:
             return None
+        if not isinstance(value, dt.datetime):
+            raise ValueError(
+                f"{value!r} is no time: give a datetime, as datetime.now(datetime.UTC)"
+            )
         if value.tzinfo is None:
             raise ValueError(f"{value!r} has no time zone: give datetime.now(datetime.UTC)")
         value = value.astimezone(dt.UTC)
@@ -163,6 +167,7 @@ run = Table(
         ["transform_id", "transform_version"], ["transform.id", "transform.version"]
     ),
     Index(None, "transform_id", "transform_version"),
+    Index(None, "created_at", "id"),
 )
 
 attempt = Table(
@@ -202,6 +207,7 @@ file = Table(
         ["transform_id", "transform_version"], ["transform.id", "transform.version"]
     ),
     Index(None, "transform_id", "transform_version"),
+    Index(None, "created_at", "id"),
     UniqueConstraint("storage_id", "key", "hash"),
     # one latest version of a key, and one record of the same keyless content: what two processes
     # that add at once cannot both insert

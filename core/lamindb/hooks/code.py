@@ -1,4 +1,4 @@
-"""Names and versions of code, the same wherever its repository is checked out."""
+"""Names and versions of code, and the state of its repository."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import re
 import subprocess
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 
 def source_hash(text: str) -> str:
@@ -44,11 +45,42 @@ def code_key(path: Path, storage_root: Path | None, storage_id: str | None) -> s
     return str(path)
 
 
+def top_of(folder: Path) -> Path | None:
+    """Return the folder of the git working tree that holds this one."""
+    for each in (folder, *folder.parents):
+        if (each / ".git").exists():
+            return each
+    return None
+
+
 @cache
 def _repository(folder: Path) -> tuple[Path, str] | None:
-    top = _git(folder, "rev-parse", "--show-toplevel")
-    remote = _git(folder, "config", "--get", "remote.origin.url")
-    return (Path(top).resolve(), without_credentials(remote)) if top and remote else None
+    top = top_of(folder.resolve())
+    remote = _git(top, "config", "--get", "remote.origin.url") if top is not None else None
+    return (top, without_credentials(remote)) if top and remote else None
+
+
+@cache
+def git_state(folder: Path) -> dict[str, Any] | None:
+    """Return commit, branch and remote of a folder, and whether files of it are changed.
+
+    Files that git does not know make no tree dirty. None outside of a repository.
+    """
+    top = top_of(folder.resolve())
+    if top is None:
+        return None
+    text = _git(top, "status", "--porcelain=v2", "--branch", "--untracked-files=no")
+    if text is None:
+        return None
+    lines = text.splitlines()
+    heads = dict(line[len("# branch.") :].split(" ", 1) for line in lines if line[:2] == "# ")
+    found: dict[str, Any] = {"commit": heads.get("oid"), "dirty": any(s[:2] != "# " for s in lines)}
+    if heads.get("head") != "(detached)":
+        found["branch"] = heads.get("head")
+    repository = _repository(folder.resolve())
+    if repository is not None:
+        found["remote"] = repository[1]
+    return found
 
 
 def _git(folder: Path, *arguments: str) -> str | None:
@@ -56,20 +88,23 @@ def _git(folder: Path, *arguments: str) -> str | None:
     environment = {
         name: value
         for name, value in os.environ.items()
-        if name not in ("GIT_DIR", "GIT_WORK_TREE")
+        if name not in ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE")
     }
     try:
         done = subprocess.run(
             ["git", "-C", str(folder), *arguments],
             capture_output=True,
             text=True,
+            errors="replace",
             timeout=5,
             check=False,
-            env=environment,
+            # to look must not take the lock that the user's own command waits for
+            env={**environment, "GIT_OPTIONAL_LOCKS": "0"},
+            stdin=subprocess.DEVNULL,
         )
     except (OSError, subprocess.TimeoutExpired):
         return None
-    return done.stdout.strip() or None
+    return done.stdout.strip() or None if done.returncode == 0 else None
 
 
 def without_credentials(remote: str) -> str:

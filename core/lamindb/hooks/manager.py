@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator
 from functools import cache
-from importlib.metadata import entry_points
+from importlib.metadata import EntryPoint, distributions
 from typing import Any
 
 import pluggy
@@ -49,6 +49,20 @@ def plugins() -> pluggy.PluginManager:
     return manager
 
 
+def entry_points(group: str) -> Iterator[EntryPoint]:
+    """Yield those of a group, of each distribution that is first on the path.
+
+    Reads the metadata only of distributions that name the group: there may be hundreds of others.
+    """
+    seen: set[str] = set()
+    for distribution in distributions():
+        text = distribution.read_text("entry_points.txt") or ""
+        if f"[{group}]" not in text or distribution.name in seen:
+            continue
+        seen.add(distribution.name)
+        yield from distribution.entry_points.select(group=group)
+
+
 def are_loaded() -> bool:
     """Whether anybody has asked for a plugin yet; before that, none can have told anything."""
     return plugins.cache_info().currsize > 0
@@ -86,6 +100,19 @@ def every(hook: str, **arguments: Any) -> list[Any]:
     return answers
 
 
+def every_by_plugin(hook: str, **arguments: Any) -> dict[str, Any]:
+    """Return each plugin's answer that is not None, by its name; raises like :func:`first`."""
+    failures: list[PluginError] = []
+    answers = {
+        name: given
+        for name, given in _named_answers(hook, arguments, failures)
+        if given is not None
+    }
+    if failures and settings.strict:
+        raise failures[0]
+    return answers
+
+
 def notify(hook: str, **arguments: Any) -> None:
     """Tell every plugin of a moment. What one of them raises is logged: it stops nobody.
 
@@ -103,11 +130,17 @@ def emit(event: Event) -> None:
 
 
 def _answers(hook: str, arguments: dict[str, Any], failures: list[PluginError]) -> Iterator[Any]:
+    return (given for _, given in _named_answers(hook, arguments, failures))
+
+
+def _named_answers(
+    hook: str, arguments: dict[str, Any], failures: list[PluginError]
+) -> Iterator[tuple[str, Any]]:
     # pluggy's own call stops at the first exception, so each implementation is called alone
     for implementation in reversed(getattr(plugins().hook, hook).get_hookimpls()):
         wanted = {name: arguments[name] for name in implementation.argnames}
         try:
-            yield implementation.function(*wanted.values())
+            yield implementation.plugin_name, implementation.function(*wanted.values())
         except Exception as error:  # a plugin may raise anything
             failures.append(_report(implementation.plugin_name, hook, error))
 

@@ -64,6 +64,7 @@ class Tracking:
     """
 
     run: str
+    root: str = ""
     outputs: tuple[str, ...] = ()
     inputs: tuple[str, ...] = ()
     include: tuple[str, ...] = ()

@@ -15,6 +15,7 @@ from lamindb.db.database import insert_if_new
 from lamindb.hooks.events import EnvironmentSeen, Event, RunFinished, RunLinked, RunStarted
 from lamindb.identifiers import USER_ID_LENGTH, random_id
 from lamindb.instance import Instance
+from lamindb.recording.nesting import yield_to_inner
 from lamindb.recording.said import say_recorded
 from lamindb.records.stubs import add_stubs
 from lamindb.records.versions import version_of
@@ -71,6 +72,7 @@ class _Known:
     changed: set[int] = field(default_factory=set)
     was_changed: bool = False
     got_transform: bool = False
+    got_parent: bool = False
 
 
 class _Batch:
@@ -200,6 +202,7 @@ class _Batch:
             values["created_by_id"] = self._user(event.user)
         if event.details:
             values["details"] = _joined({event.engine: event.details}, row["details"] or {})
+        known.got_parent |= row["parent_id"] is None and event.parent is not None
         row.update(
             {
                 name: value
@@ -276,8 +279,10 @@ class _Batch:
         touched = [
             each.attempts[number] for each in known.values() for number in sorted(each.changed)
         ]
-        new = [row for row in touched if row.pop("is_new", False)]
-        old = [row for row in touched if not any(row is each for each in new)]
+        new: list[dict[str, Any]] = []
+        old: list[dict[str, Any]] = []
+        for row in touched:
+            (new if row.pop("is_new", False) else old).append(row)
         if new:
             self._connection.execute(insert(attempt), new)
         if old:
@@ -295,6 +300,9 @@ class _Batch:
                 ],
             )
         self._complete_files({name: each.row for name, each in known.items() if each.got_transform})
+        yield_to_inner(
+            self._connection, sorted(name for name, each in known.items() if each.got_parent)
+        )
 
     def _complete_files(self, rows: dict[str, dict[str, Any]]) -> None:
         """Files may have come before the start that says of which transform their run is."""

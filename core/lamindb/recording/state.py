@@ -13,6 +13,7 @@ from sqlalchemy import Connection, and_, bindparam, delete, desc, func, insert, 
 from lamindb.db import schema
 from lamindb.identifiers import FILE_ID_LENGTH, random_id
 from lamindb.recording.looks import Look
+from lamindb.recording.nesting import owned_inside, runs_around
 
 logger = logging.getLogger("lamindb")
 
@@ -62,6 +63,9 @@ class FileState:
         self._changed_files: set[str] = set()
         self._changed_links: set[tuple[str, str, str]] = set()
         self._gone_links: set[tuple[str, str, str]] = set()
+        # by run: those around it; and what runs inside it have done
+        self._outer: dict[str, set[str]] = {}
+        self._inner: set[tuple[str, str, str]] = set()
         self._load(looks)
 
     # --- one look ---------------------------------------------------------------------------------
@@ -78,6 +82,8 @@ class FileState:
                 return None
         else:
             known = self._same_content(look, place) or self._added_by_code(look)
+            if known is not None and self._is_inner(look, known, "output"):
+                return None
             found = known or self._insert(look, place, event.run)
             self._see(found, place, event.at)
             if found["updated_at"] < event.at:
@@ -90,6 +96,7 @@ class FileState:
             del self._links[read]
             if not own.get("is_new"):
                 self._gone_links.add(read)
+        self._take_from_outer(found, event.run, ("input", "output"))
         self._name_first_producer(found, event.run, event.at)
         return str(found["id"])
 
@@ -103,7 +110,10 @@ class FileState:
         own = self._links.get((event.run, found["id"], "output"))
         if own is not None and own["created_at"] <= event.at:
             return None
+        if self._is_inner(look, found, "input", "output"):
+            return None
         self._link(event.run, found["id"], "input", event.how, matched_by, event.at)
+        self._take_from_outer(found, event.run, ("input",))
         return str(found["id"])
 
     def _place(self, look: Look) -> tuple[str, str]:
@@ -115,8 +125,8 @@ class FileState:
             return True
         if self._by_place[place]:
             logger.warning(
-                "%s has changed since the run that made it: run %s, which reuses its result, is "
-                "not linked to it",
+                "%s has changed or is gone since a run made it: run %s, which reuses its result, "
+                "is not linked to it",
                 look.event.uri,
                 look.event.run,
             )
@@ -163,16 +173,25 @@ class FileState:
         return made, "path" if made is None else "content"
 
     def _made_elsewhere(self, look: Look) -> Row | None:
-        """The newest record of the same bytes that a run made. All empty files are alike."""
+        """The newest record of the same bytes that another run made. All empty files are alike.
+
+        A copy that the run itself makes of what it reads is not what it read.
+        """
+        run_id = look.event.run
         here = [
-            row for row in self._new_files if row["hash"] == look.hash and row["run_id"] is not None
+            row
+            for row in self._new_files
+            if row["hash"] == look.hash
+            and row["run_id"] is not None
+            and (run_id, row["id"], "output") not in self._links
         ]
         if here:
             return here[-1]
+        own = select(link.c.file_id).where(link.c.run_id == run_id, link.c.role == "output")
         found = (
             self._connection.execute(
                 select(file)
-                .where(file.c.hash == look.hash, file.c.run_id.is_not(None))
+                .where(file.c.hash == look.hash, file.c.run_id.is_not(None), file.c.id.not_in(own))
                 .order_by(desc(file.c.created_at))
                 .limit(1)
             )
@@ -184,7 +203,7 @@ class FileState:
         row = self._files.get(found["id"])
         if row is None:
             row = self._remember({**found, "made_at": None})
-            self._load_links([look.event.run], [row["id"]])
+            self._load_links([run_id], [row["id"]])
         return row
 
     def _was_retracted(self, look: Look) -> bool:
@@ -251,6 +270,28 @@ class FileState:
         ).scalar()
         times = [each["created_at"] for key, each in self._links.items() if key[1] == row["id"]]
         return max((each for each in (found, *times) if each is not None), default=_NEVER)
+
+    def _is_inner(self, look: Look, row: Row, *roles: str) -> bool:
+        """Whether a run inside this one has done what was merely observed here."""
+        return look.event.how == "observed" and any(
+            (look.event.run, row["id"], role) in self._inner for role in roles
+        )
+
+    def _take_from_outer(self, row: Row, run_id: str, roles: tuple[str, ...]) -> None:
+        """What was observed of the runs around this one was its own doing."""
+        for outer in self._outer.get(run_id, ()):
+            for role in roles:
+                key = (outer, row["id"], role)
+                held = self._links.get(key)
+                if held is None or held["how"] != "observed":
+                    continue
+                del self._links[key]
+                if not held.get("is_new"):
+                    self._gone_links.add(key)
+                if role == "output" and row["run_id"] == outer:
+                    row["made_at"] = None
+                    self._change(row, run_id=None)
+            self._inner |= {(outer, row["id"], role) for role in roles}
 
     def _name_first_producer(self, row: Row, run_id: str, at: dt.datetime) -> None:
         """A record names the run that wrote it first, whichever event came first."""
@@ -320,7 +361,11 @@ class FileState:
                 select(*columns).where(run.c.id.in_(chunk))
             ).mappings():
                 self._runs[found["id"]] = dict(found)
-        self._load_links(runs, sorted(self._files))
+        files = sorted(self._files)
+        self._outer = runs_around(self._connection, runs)
+        self._inner = owned_inside(self._connection, runs, files)
+        around = {outer for each in self._outer.values() for outer in each}
+        self._load_links(sorted({*runs, *around}), files)
 
     def _load_links(self, runs: Sequence[str], files: Sequence[str]) -> None:
         for some_runs in _chunks(runs):

@@ -1,9 +1,13 @@
-"""Which run this code belongs to: per context, then per process, then from the environment."""
+"""Which run this code belongs to: per context, then per process, then from the environment.
+
+The run of the process is the one that its main flow tracks: the main thread, outside of tasks or in
+the one task that the event loop runs for it. Threads and tasks beside each other do not see what
+the others track.
+"""
 
 from __future__ import annotations
 
 import os
-import sys
 import threading
 import weakref
 from contextvars import ContextVar
@@ -15,6 +19,7 @@ from sqlalchemy import select
 from lamindb import config, instance
 from lamindb.db.schema import now
 from lamindb.hooks import manager
+from lamindb.mainflow import current_task, is_main_flow
 from lamindb.records.run import Run
 from lamindb.records.stubs import add_stubs
 
@@ -109,12 +114,15 @@ def _begun() -> list[_Tracked]:
 def engine_run() -> Run | None:
     """The engine's run inside which this code executes.
 
-    Its start may still wait in a spool, of this process or another's: then a stub stands for it.
+    Its start may still wait in the spool of another process: then a stub stands for it.
     """
     run_id = _engine_run_id()
     if run_id is None:
         return None
     found = _read(run_id)
+    if found is None or found.transform_id is None:
+        manager.notify("ln_records_read")  # it may wait in this process's
+        found = _read(run_id)
     if found is None:
         here = instance.current()
         with here.database.begin() as connection:
@@ -137,17 +145,18 @@ def inherited() -> Run | None:
 
 
 def enter(run: Run) -> None:
-    """Make a run the one of this context, and of the process if it has none."""
+    """Make a run the one of this context, and of the process if this is its main flow."""
     global _in_process
     entry = _Tracked(run, _place(), _engine_run_id(), _generation)
     _in_context.set(entry)
     former = _in_process
-    if (
+    is_free = (
         former is None
         or former.generation != _generation
         or former.place[0] != os.getpid()
         or former.run.status != "started"
-    ):
+    )
+    if is_free and is_main_flow():
         _in_process = entry
         config.export_run_id(run.id)
 
@@ -164,23 +173,7 @@ def leave(run: Run) -> None:
 
 
 def _place() -> _Place:
-    return os.getpid(), weakref.ref(_current_task() or threading.current_thread())
-
-
-def _current_task() -> Any:
-    asyncio = sys.modules.get("asyncio")
-    if asyncio is None:
-        return None
-    try:
-        task = asyncio.current_task()
-    except RuntimeError:  # no loop runs in this thread
-        return None
-    frame = getattr(task.get_coro(), "cr_frame", None) if task is not None else None
-    if frame is not None:
-        package = frame.f_globals.get("__name__", "").partition(".")[0]
-        if package in ("ipykernel", "IPython"):
-            return None  # each cell of a notebook is run by a task of its own
-    return task
+    return os.getpid(), weakref.ref(current_task() or threading.current_thread())
 
 
 def _read(run_id: str) -> Run | None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from sqlalchemy import Connection, select, update
@@ -17,18 +18,18 @@ from lamindb.instance import Instance
 from lamindb.journal import Operation, Step, operation
 from lamindb.records.base import Record, table_of
 from lamindb.records.file import File
+from lamindb.records.neighbours import Moved, Neighbours, covering
 from lamindb.records.run import Run
 from lamindb.records.storage import Storage
 from lamindb.records.transform import Transform
 from lamindb.records.user import User
-from lamindb.storage.hashing import DIRECTORY_HASH
+from lamindb.storage.cache import holds
 from lamindb.storage.keys import object_key, version_key
-from lamindb.storage.sources import digest
-from lamindb.storage.store import Store
 
 # what refers to others before those
 _ORDER = (File, Run, Transform, Storage, User, Record)
 _SHOWN = 5
+_MAX_THREADS = 8
 
 
 def delete(
@@ -51,6 +52,8 @@ def delete(
     records = _in_order(given)
     here = instance.current()
     files = [each for each in records if isinstance(each, File)]
+    for file in files:
+        file.refuse_moved()
     with_data = bool(files) and _with_data(files, delete_data)
     _refuse_unmanaged(here, files if with_data else [])
     try:
@@ -84,25 +87,32 @@ def _delete_all(
     here: Instance, records: list[Record], files: list[File], with_data: bool, force: bool
 ) -> None:
     promoted: list[str] = []
+    neighbours, doomed = Neighbours(here), {file.id for file in files}
+    moved: list[Moved] = []
     with operation(
         here.database,
         lambda storage_id: here.location(storage_id).store,
         "delete",
         [(file.storage_id, file.key or file._object_key()) for file in files],
-        lambda work, connection: _plan(work, connection, here, records, with_data, force, promoted),
+        lambda work, connection: _plan(
+            work, connection, here, records, with_data, force, promoted, neighbours, moved
+        ),
     ) as work:
+        _refuse_changed(here, work.steps)
         for step in work.steps:
             store = here.location(step.storage_id).store
             if step.aside is not None:
                 work.confirm()
-                store.move(step.final, step.aside)
+                store.move(step.final, step.aside, step.aside_type)
             if step.back is not None:
                 work.confirm()
-                store.move(step.back, step.final)
+                store.move(step.back, step.final, step.back_type)
         with here.database.begin() as connection:
             trash = [(step.storage_id, step.aside) for step in work.steps if step.aside is not None]
             work.end(connection, trash)
-            _refuse_needed(connection, records, force)  # a run may have read one meanwhile
+            # a run may have read one meanwhile, or an engine's plugin registered one in place
+            _refuse_needed(connection, records, force)
+            _refuse_shared(connection, neighbours, moved, doomed)
             for each in records:
                 _delete_row(connection, each)
             connection.execute(
@@ -136,18 +146,26 @@ def _refuse_unmanaged(here: Instance, files: list[File]) -> None:
                 f"{location.store.root}: remove it there, and the record with delete_data=False"
             )
         location.store.check(file.storage_id)
-        if file.hash_type == DIRECTORY_HASH:
-            _refuse_grown(location.store, file)
 
 
-def _refuse_grown(store: Store, file: File) -> None:
-    """A directory that holds more than was recorded would take along what nobody knows of."""
-    key = file._object_key()
-    if store.exists(key) and digest(store.source(key)).hash != file._hash:
-        raise DeleteError(
-            f"{store.uri(key)} holds other files than its record says: move those away, or delete "
-            "the record alone with delete_data=False"
-        )
+def _refuse_changed(here: Instance, steps: Sequence[Step]) -> None:
+    """What was put there without lamindb would go along, and nobody has it elsewhere."""
+
+    def look(step: Step) -> None:
+        if step.aside is None or step.aside_hash is None:
+            return
+        store = here.location(step.storage_id).store
+        source = store.source(step.final, step.aside_type)
+        if not holds(source, step.aside_hash, anew=True):
+            raise DeleteError(
+                f"{store.uri(step.final)} holds other {'files' if source.is_directory else 'bytes'}"
+                " than its record says: move those away or register them first, or delete the "
+                "record alone with delete_data=False"
+            )
+
+    if steps:
+        with ThreadPoolExecutor(min(_MAX_THREADS, len(steps))) as pool:
+            list(pool.map(look, steps))
 
 
 def _plan(
@@ -158,18 +176,26 @@ def _plan(
     with_data: bool,
     force: bool,
     promoted: list[str],
+    neighbours: Neighbours,
+    moved: list[Moved],
 ) -> list[Step]:
     promoted.clear()
+    moved.clear()
     for record in records:
         if not _exists(connection, record):
             raise RecordError(f"{record!r} is not in the database: nothing was deleted")
     _refuse_needed(connection, records, force)
     files = [record for record in records if isinstance(record, File)]
     doomed = {file.id for file in files}
-    steps = []
+    steps: list[Step] = []
+    removed: set[str] = set()
+    # a folder before what lies in it
+    files.sort(key=lambda file: len(neighbours.place(file.storage_id, file.key or "")))
     for number, file in enumerate(files):
         row = connection.execute(
-            select(schema.file.c.is_latest, schema.file.c.hash).where(schema.file.c.id == file.id)
+            select(schema.file.c.is_latest, schema.file.c.hash, schema.file.c.hash_type).where(
+                schema.file.c.id == file.id
+            )
         ).one()
         key = object_key(file.id, file.key, file.suffix, is_latest=row.is_latest)
         store = here.location(file.storage_id).store
@@ -179,13 +205,22 @@ def _plan(
                 f"{file.key!r} has {len(earlier)} older versions, and one of them takes its place: "
                 "delete it with delete_data=True, or the older versions first"
             )
-        is_there = with_data and store.exists(key)
-        back, back_hash = None, None
+        place = neighbours.place(file.storage_id, key)
+        goes_along = place in removed or covering(place, removed)
+        if goes_along and earlier:
+            raise DeleteError(
+                f"{file.key!r} has older versions, and the folder that it lies in is to be deleted "
+                "too: delete the older versions first"
+            )
+        is_there = with_data and store.exists(key, row.hash_type) and not goes_along
+        back = None
         for before in earlier:
-            place = version_key(before.id, before.suffix)
-            if store.exists(place):  # one that was overwritten in place has no object
+            kept = version_key(before.id, before.suffix)
+            if store.exists(
+                kept, before.hash_type
+            ):  # one that was overwritten in place has no object
                 promoted.append(before.id)
-                back, back_hash = place, before.hash
+                back = kept
                 break
         if is_there or back is not None:
             steps.append(
@@ -195,10 +230,28 @@ def _plan(
                     aside=work.incoming(number, "trash") if is_there else None,
                     aside_hash=row.hash if is_there else None,
                     back=back,
-                    back_hash=back_hash,
+                    back_hash=before.hash if back is not None else None,
+                    aside_type=row.hash_type if is_there else None,
+                    back_type=before.hash_type if back is not None else None,
                 )
             )
+        if is_there:
+            removed.add(place)
+            moved.append(neighbours.moved(file.storage_id, key, file.hash_type))
+    _refuse_shared(connection, neighbours, moved, doomed)
     return steps
+
+
+def _refuse_shared(
+    connection: Connection, neighbours: Neighbours, moved: Sequence[Moved], doomed: Collection[str]
+) -> None:
+    """Refuse to remove objects whose bytes are another record's too."""
+    found = neighbours.find(connection, moved, doomed)
+    if found is not None:
+        raise DeleteError(
+            f"the object of another record, {found[1]}, shares its bytes with {found[0]}: delete "
+            "both records in one call, or one of them with delete_data=False"
+        )
 
 
 def _refuse_needed(connection: Connection, records: list[Record], force: bool) -> None:
@@ -218,7 +271,7 @@ def _versions_before(connection: Connection, file: File, doomed: set[str]) -> Se
         return []
     table = schema.file
     return connection.execute(
-        select(table.c.id, table.c.suffix, table.c.hash)
+        select(table.c.id, table.c.suffix, table.c.hash, table.c.hash_type)
         .where(
             table.c.storage_id == file.storage_id,
             table.c.key == file.key,

@@ -8,7 +8,7 @@ import os
 import sys
 import tempfile
 import weakref
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 
@@ -72,6 +72,7 @@ class Pending:
         in_place: whether they lie in a managed storage and stay where they are.
         replaces: whether they take the place of the object that the record has now.
         digest: once they were read.
+        place: what the File was made with, and its key has been validated with.
     """
 
     source: Source
@@ -80,6 +81,7 @@ class Pending:
     in_place: bool
     replaces: bool = False
     digest: Digest | None = None
+    place: dict[str, Any] = field(default_factory=dict)
 
     def read_digest(self) -> Digest:
         if self.digest is None:
@@ -210,6 +212,7 @@ class File(Record):
             created_at=at,
             updated_at=at,
         )
+        pending.place = {name: getattr(self, name) for name in _PLACE}
         self.__dict__["_pending"] = pending
         self.run = run or active.context.run
         if self.run is None:
@@ -218,17 +221,22 @@ class File(Record):
             self.transform = self.run.transform
 
     def _changes(self) -> dict[str, Any]:
-        changes = super()._changes()
+        self.refuse_moved()
+        return super()._changes()
+
+    def refuse_moved(self) -> None:
+        """Raise RecordError if fields were set that say where the object is, or what it holds."""
         pending = self._pending
+        known = self.__dict__.get("_stored") or (pending.place if pending is not None else {})
         replaced = _CONTENT if pending is not None and pending.replaces else frozenset()
-        moved = (_CONTENT | _PLACE).intersection(changes) - replaced
+        fixed = (_CONTENT | _PLACE).intersection(known) - replaced
+        moved = [name for name in sorted(fixed) if getattr(self, name) != known[name]]
         if moved:
             raise RecordError(
-                f"{', '.join(sorted(moved))} of {self.name} cannot be set, since its object would "
+                f"{', '.join(moved)} of {self.name} cannot be set, since its object would "
                 "not follow: give it other content with file.replace(…); for another key, add a "
                 "copy of the object as a new ln.File"
             )
-        return changes
 
     def __repr__(self) -> str:
         pending = self._pending
@@ -304,6 +312,15 @@ class File(Record):
         self._record_input(is_run_input)
         return content
 
+    def view_lineage(self, depth: int | None = None) -> None:
+        """Show what this file comes from: a picture in a notebook, a tree elsewhere.
+
+        Args: depth: runs to walk; None is as many as there is room for.
+        """
+        from lamindb.graph import lineage
+
+        lineage(self).show(depth)
+
     def replace(self, data: Any, *, format: str | None = None) -> None:
         """Give this record new content, which takes the old one's place at the next ``ln.add``.
 
@@ -360,8 +377,8 @@ class File(Record):
         store = self._location().store
         try:
             if not store.is_local:
-                return fetch(lambda: store.source(key), self._hash, self.suffix)
-            source = store.source(key)
+                return fetch(lambda: store.source(key, self.hash_type), self._hash, self.suffix)
+            source = store.source(key, self.hash_type)
             found = digest_once(source) if isinstance(source, LocalSource) else digest(source)
         except DataMissingError as error:
             raise ObjectMissingError(self._why_missing(store.uri(key))) from error
@@ -397,7 +414,8 @@ class _FrameSource(LocalSource):
     def __init__(self, frame: Any, name: str) -> None:
         folder = tempfile.mkdtemp(prefix="lamindb-")
         weakref.finalize(self, _remove_folder, folder)
-        path = Path(folder) / name
+        # the name may be as long as a key's last part, and yet get a suffix
+        path = Path(folder) / f"frame{suffix_of(name)}"
         writer = _first_for("ln_serializer", suffix_of(name), data=frame)
         if writer is None:
             raise FormatError(
@@ -406,6 +424,7 @@ class _FrameSource(LocalSource):
             )
         writer(frame, path)
         super().__init__(path)
+        self.name = name
 
 
 def _first_for(hook: str, suffix: str, **arguments: Any) -> Any:
@@ -506,6 +525,8 @@ def _refuse_folder(source: Source, store: Store) -> None:
 
 
 def _checked_name(name: str | None, key: str | None, source: Source) -> str:
+    if name is not None and not isinstance(name, str):
+        raise RecordError(f"the name {name!r} is a {type(name).__name__}, not a text")
     chosen = name or (key.rsplit("/", 1)[-1] if key else source.name)
     if "\0" in chosen:
         raise RecordError(f"the name {chosen!r} has a NUL character: leave it out")

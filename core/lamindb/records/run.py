@@ -35,12 +35,20 @@ def require_json(params: dict[str, Any] | None) -> None:
             f"params are a {type(params).__name__}: give a dict such as {{'max_z': 3.5}}"
         )
     try:
-        json.dumps(params, allow_nan=False)
+        text = json.dumps(params, allow_nan=False)
+        json.loads(text, object_pairs_hook=_distinct)
     except (TypeError, ValueError, RecursionError) as error:
         raise RecordError(
             f"params cannot be kept as JSON ({error}): give numbers, strings, lists and dicts, and "
             "str(path) for paths"
         ) from error
+
+
+def _distinct(pairs: list[tuple[str, Any]]) -> None:
+    names = [name for name, _ in pairs]
+    if len(set(names)) < len(names):
+        twin = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"two keys are both {twin!r} as JSON")
 
 
 class Run(Record):
@@ -156,6 +164,12 @@ class Run(Record):
         return read_all(
             select(Run).where(Run.parent_id == self.id).order_by(Run.started_at, Run.id)
         )
+
+    def view_lineage(self, depth: int | None = None) -> None:
+        """Show what this run and those that it started come from; see ``File.view_lineage``."""
+        from lamindb.graph import lineage
+
+        lineage(self).show(depth)
 
     def _files(self, role: str) -> list[File]:
         from lamindb.records.file import File

@@ -13,7 +13,14 @@ from lamindb.config import cache_dir, settings
 from lamindb.errors import DataError, ObjectChangedError
 from lamindb.identifiers import random_id
 from lamindb.storage.hashing import Digest
-from lamindb.storage.sources import Entry, Fingerprint, LocalSource, Source, digest
+from lamindb.storage.sources import (
+    Entry,
+    Fingerprint,
+    LocalSource,
+    Source,
+    digest,
+    stored_digest,
+)
 from lamindb.storage.store import Advance, Store
 
 # A write within the clock's last tick leaves the times of a file as they were, so a hash counts
@@ -23,6 +30,8 @@ _SETTLED_S = 2.0
 # reading a smaller file takes no longer than asking for its hash
 _SMALLEST = 128 * 1024
 _INCOMING = "incoming"
+# a smaller file is read in less time than its hash is looked up
+_SMALL_BYTES = 1 << 20
 # after so long a download's process was killed: nobody else takes its copy away
 _ABANDONED_S = 24 * 3600.0
 
@@ -31,7 +40,8 @@ def digest_once(source: LocalSource, advance: Advance | None = None) -> Digest:
     """Hash a local file or directory, or recall the hash if the file is provably the same.
 
     The key is (device, inode, size, mtime_ns, ctime_ns): a 50 GB reference is read once, not once a
-    job. The cache is this user's, on this machine, and is only ever an optimisation.
+    job. The cache is this user's, on this machine, and is only ever an optimisation. A file system
+    that notes no writes through memory maps (tmpfs) hides those from it.
     """
     if source.is_directory:
         return digest(source, advance=advance)
@@ -41,10 +51,21 @@ def digest_once(source: LocalSource, advance: Advance | None = None) -> Digest:
     known = recall(entry.fingerprint)
     if known is not None:
         return known
+    _sync(source.path)
+    entry = source.entries()[0]
     found = digest(source, advance=advance)
     if source.entries()[0].fingerprint == entry.fingerprint:
         _remember(entry, found)
     return found
+
+
+def _sync(path: Path) -> None:
+    """Have the file system note the next write through a memory map.
+
+    One to a page that was written to before, and is not on the disk yet, leaves no new time.
+    """
+    with contextlib.suppress(OSError), path.open("rb") as stream:
+        os.fsync(stream.fileno())
 
 
 def recall(fingerprint: Fingerprint) -> Digest | None:
@@ -53,6 +74,20 @@ def recall(fingerprint: Fingerprint) -> Digest | None:
     Whatever is there now: the bytes of that moment have been read.
     """
     return _recall(" ".join(str(part) for part in fingerprint))
+
+
+def holds(source: Source, expected: str, *, anew: bool = False) -> bool:
+    """Whether a source has the content that a hash is of.
+
+    An object store that keeps the MD5 of what it was given is asked; else the content is read.
+
+    Args: anew: read a local file even if its hash is known, for bytes that will be lost.
+    """
+    if isinstance(source, LocalSource):
+        is_small = not source.is_directory and source.entries()[0].size <= _SMALL_BYTES
+        return (digest(source) if anew or is_small else digest_once(source)).hash == expected
+    stored = stored_digest(source)
+    return (stored is not None and stored.hash == expected) or digest(source).hash == expected
 
 
 def fetch(find: Callable[[], Source], expected: str | None, suffix: str) -> Path:
@@ -66,7 +101,7 @@ def fetch(find: Callable[[], Source], expected: str | None, suffix: str) -> Path
     folder = cache_dir() / "objects"
     name = f"{expected}{suffix}" if expected else f"{random_id(20)}{suffix}"
     target = folder / name[:2] / name
-    if expected and _holds(target, expected):
+    if expected and _has_copy(target, expected):
         with contextlib.suppress(OSError):
             os.utime(target)  # what was used last is trimmed last
         return target
@@ -87,7 +122,7 @@ def fetch(find: Callable[[], Source], expected: str | None, suffix: str) -> Path
     try:
         path.rename(target)
     except OSError:  # a directory is there, which a rename replaces only when it is empty
-        if expected and _holds(target, expected):
+        if expected and _has_copy(target, expected):
             scratch.remove(incoming)  # another process fetched the same meanwhile
         else:
             _clear(target)
@@ -116,9 +151,9 @@ def trim(folder: Path, keep: Path) -> None:
             total -= size
 
 
-def _holds(path: Path, expected: str) -> bool:
+def _has_copy(path: Path, expected: str) -> bool:
     try:
-        return digest_once(LocalSource(path)).hash == expected
+        return holds(LocalSource(path), expected)
     except DataError:
         return False  # it is not there, or was trimmed this very moment
 

@@ -16,6 +16,7 @@ from lamindb.errors import (
     DataError,
     DataMissingError,
     DataNotRegularError,
+    DataTypeError,
     DataUnreadableError,
     KeyConflictError,
     KeyInvalidError,
@@ -29,12 +30,16 @@ Fingerprint = tuple[object, ...]
 
 @dataclass(frozen=True)
 class Entry:
-    """One file of a source: ``path`` relative and POSIX, ``""`` when the source is one file."""
+    """One file of a source: ``path`` relative and POSIX, ``""`` when the source is one file.
+
+    Attributes: md5: 16 bytes, where its store has them and says so.
+    """
 
     path: str
     size: int
     fingerprint: Fingerprint
     open: Callable[[], BinaryIO]
+    md5: bytes | None = None
 
 
 class Source(Protocol):
@@ -82,6 +87,21 @@ def digest(
         if not source.is_directory:
             return Digest(encode(md5), size, FILE_HASH)
         lines.append(ManifestLine(entry.path, size, md5.hex()))
+    return manifest_digest(lines)
+
+
+def stored_digest(source: Source) -> Digest | None:
+    """Return the hash by what the store says of its objects, unread; None where it says nothing.
+
+    An encrypted object's may differ from its content's, but none has another's by chance.
+    """
+    lines = []
+    for entry in source.entries():
+        if entry.md5 is None:
+            return None
+        if not source.is_directory:
+            return Digest(encode(entry.md5), entry.size, FILE_HASH)
+        lines.append(ManifestLine(entry.path, entry.size, entry.md5.hex()))
     return manifest_digest(lines)
 
 
@@ -239,12 +259,24 @@ def _kind(mode: int) -> str:
 
 
 class RemoteSource:
-    """A file or a folder behind an fsspec URL."""
+    """A file or a folder behind an fsspec URL.
 
-    def __init__(self, url: str) -> None:
+    Where an object store has both under one name, it is the file, unless the folder is asked for.
+    """
+
+    def __init__(self, url: str, is_directory: bool | None = None) -> None:
         self.uri = url.rstrip("/")
         self.name = self.uri.rsplit("/", 1)[-1]
-        self.is_directory = _info(self.uri)["type"] == "directory"
+        if is_directory:
+            fs, path = filesystem(self.uri)
+            fs.invalidate_cache()
+            if not files_below(fs, path, is_directory=True):
+                raise _missing(self.uri)
+            self.is_directory = True
+        else:
+            self.is_directory = _info(self.uri)["type"] == "directory"
+            if self.is_directory and is_directory is False:
+                raise _missing(self.uri)
 
     def entries(self) -> list[Entry]:
         fs, path = filesystem(self.uri)
@@ -258,7 +290,7 @@ class RemoteSource:
                 _remote_entry(fs, name, name.removeprefix(prefix), info)
                 for name, info in found.items()
                 # object stores mark folders by empty objects whose key ends in a slash
-                if info["type"] == "file" and not name.endswith("/")
+                if info["type"] == "file" and name.startswith(prefix) and not name.endswith("/")
             ),
             key=lambda entry: entry.path.encode(),
         )
@@ -269,7 +301,19 @@ def filesystem(url: str) -> tuple[Any, str]:
 
     fsspec caches filesystems by process and thread, so this is cheap and safe after a fork; one
     must not be kept.
+
+    Raises: DataTypeError: nothing is known that reads such a URL.
     """
+    try:
+        return _filesystem(url)
+    except ValueError as error:
+        raise DataTypeError(
+            f"{url} cannot be reached ({error}): give a path, or a URL that fsspec reads, such as "
+            "s3://, gs://, az://, https://"
+        ) from error
+
+
+def _filesystem(url: str) -> tuple[Any, str]:
     from fsspec.core import url_to_fs
 
     # a listing that another process has outdated would hide objects
@@ -284,12 +328,18 @@ def filesystem(url: str) -> tuple[Any, str]:
     return fs, f"{str(base).rstrip('/')}{slash}{below}".rstrip("/")
 
 
-def files_below(fs: Any, path: str) -> list[str]:
+def files_below(fs: Any, path: str, is_directory: bool | None = None) -> list[str]:
     """Return the path itself if it is a file, else the files in that folder.
 
     fsspec takes ``*?[`` in names for wildcards when it works recursively, not for one file.
+
+    Args: is_directory: which of the two is meant, where an object store may have both.
     """
-    return [str(name) for name in fs.find(path)] if fs.isdir(path) else [path]
+    if is_directory is None:
+        is_directory = bool(fs.isdir(path))
+    if not is_directory:
+        return [path]
+    return [str(name) for name in fs.find(path) if str(name).startswith(f"{path.rstrip('/')}/")]
 
 
 def _info(url: str) -> dict[str, Any]:
@@ -318,9 +368,12 @@ def _remote_entry(fs: Any, path: str, relative: str, info: dict[str, Any]) -> En
         ),
         "",
     )
+    # of an object that was uploaded in one part
+    tag = re.fullmatch('"?([0-9a-f]{32})"?', str(info.get("ETag", "")))
     return Entry(
         relative,
         int(info["size"] or 0),  # a web server need not say
         (info["size"], stamp),
         lambda: cast(BinaryIO, fs.open(path, "rb")),
+        bytes.fromhex(tag[1]) if tag else None,
     )

@@ -19,7 +19,7 @@ from lamindb.errors import (
     StorageMissingError,
     StorageReadOnlyError,
 )
-from lamindb.storage.hashing import Digest, copy_hashing
+from lamindb.storage.hashing import DIRECTORY_HASH, FILE_HASH, Digest, copy_hashing
 from lamindb.storage.sources import (
     Entry,
     LocalSource,
@@ -48,6 +48,11 @@ class Store:
     def is_local(self) -> bool:
         """Whether objects can be renamed and linked, so that a switch is one system call."""
         return not is_remote(self.root)
+
+    @property
+    def is_atomic(self) -> bool:
+        """Whether a file is there as a whole or not at all, whoever writes it."""
+        return self.root.startswith(("s3://", "s3a://", "gs://", "gcs://"))
 
     @property
     def type(self) -> str:
@@ -146,39 +151,61 @@ class Store:
 
     # --- objects --------------------------------------------------------------------------------
 
-    def source(self, key: str) -> Source:
-        """Return an object for reading; raises DataMissingError when there is none."""
-        return LocalSource(self.path(key)) if self.is_local else RemoteSource(self.uri(key))
+    # An object store may have a file and a folder under one name: `hash_type`, where it is known,
+    # says which of the two is meant.
 
-    def exists(self, key: str) -> bool:
+    def source(self, key: str, hash_type: str | None = None) -> Source:
+        """Return an object for reading; raises DataMissingError when there is none."""
+        if self.is_local:
+            return LocalSource(self.path(key))
+        return RemoteSource(self.uri(key), _is_directory(hash_type))
+
+    def exists(self, key: str, hash_type: str | None = None) -> bool:
         if self.is_local:
             return os.path.lexists(self.path(key))
         fs, path = filesystem(self.uri(key))
         with self._explaining(key):
-            return bool(fs.exists(path))
+            if hash_type == DIRECTORY_HASH:
+                fs.invalidate_cache()
+                return bool(files_below(fs, path, is_directory=True))
+            return bool(fs.exists(path) if hash_type is None else fs.isfile(path))
 
     def write(self, source: Source, key: str, advance: Advance | None = None) -> Digest:
         """Copy a source to a key that is free, hashing in the same pass; nothing partial stays.
 
         A local object is on the disk, not only in its cache, when this returns.
         """
-        write = self._write_local if self.is_local else self._write_remote
         if self.is_local and os.path.lexists(self.path(key)):
             raise self._explain(FileExistsError(errno.EEXIST, "it exists", key), key)
         if source.is_directory and self.is_local:
             with self._explaining(key):
                 self.path(key).mkdir(parents=True)
+        try:
+            return self._write(source, key, advance)
+        except _UnconditionalError:
+            _unconditional.add(self.root)
+            return self._write(source, key, advance)
+
+    def _write(self, source: Source, key: str, advance: Advance | None) -> Digest:
+        write = self._write_local if self.is_local else self._write_remote
+        begun = []
 
         def place(entry: Entry, stream: BinaryIO) -> tuple[bytes, int]:
             target = f"{key}/{entry.path}" if entry.path else key
-            with self._explaining(target):
-                return write(stream, target, advance)
+            begun.append(target)
+            try:
+                with self._explaining(target):
+                    return write(stream, target, advance)
+            except KeyConflictError:
+                begun.remove(target)  # what is there is another's
+                raise
 
         try:
             return digest(source, place)
         except BaseException:
-            with suppress(LaminError):
-                self.remove(key)
+            for each in [key] if self.is_local else begun:
+                with suppress(LaminError):
+                    self.remove(each, None if self.is_local else FILE_HASH)
             raise
 
     def _write_local(
@@ -196,12 +223,20 @@ class Store:
         self, stream: BinaryIO, key: str, advance: Advance | None
     ) -> tuple[bytes, int]:
         fs, path = filesystem(self.uri(key))
-        target = fs.open(path, "wb")
+        is_conditional = self.root.startswith(_CONDITIONAL) and self.root not in _unconditional
+        target = fs.open(path, "xb" if is_conditional else "wb")
         try:
             result = copy_hashing(stream, target, advance)
+            if is_conditional and not result[1] and fs.isfile(path):
+                raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), path)
             target.close()
-        except BaseException:
+        except BaseException as error:
             _discard(target)
+            code = _code_of(error) if is_conditional else ""
+            if code in ("PreconditionFailed", "ConditionalRequestConflict"):
+                raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), path) from error
+            if code == "NotImplemented":
+                raise _UnconditionalError from error
             raise
         written = fs.info(path)["size"]
         if written != result[1]:
@@ -247,7 +282,7 @@ class Store:
         source, target = self.path(incoming), self.path(final)
         return target.exists() and source.exists() and source.samefile(target)
 
-    def move(self, source: str, target: str) -> None:
+    def move(self, source: str, target: str, hash_type: str | None = None) -> None:
         """Move an object to a key that is free; in a store without renames, copy, then remove."""
         with self._explaining(target):
             if self.is_local:
@@ -258,22 +293,23 @@ class Store:
                 return
             fs, origin = filesystem(self.uri(source))
             _, destination = filesystem(self.uri(target))
-            for name in files_below(fs, origin):
+            for name in files_below(fs, origin, _is_directory(hash_type)):
                 fs.cp_file(name, destination + name[len(origin) :])
-        self.remove(source)
+        self.remove(source, hash_type)
 
-    def remove(self, key: str) -> None:
+    def remove(self, key: str, hash_type: str | None = None) -> None:
         """Remove an object, and the folders that are empty then; one that is gone is no error."""
         with self._explaining(key):
             if self.is_local:
                 self._remove_local(self.path(key))
                 return
             fs, path = filesystem(self.uri(key))
-            for file in files_below(fs, path):
+            for file in files_below(fs, path, _is_directory(hash_type)):
                 with suppress(FileNotFoundError):
                     fs.rm_file(file)
-            with suppress(OSError, NotImplementedError):
-                fs.rmdir(path)  # stores with folders of their own keep empty ones
+            if hash_type != FILE_HASH:
+                with suppress(OSError, NotImplementedError):
+                    fs.rmdir(path)  # stores with folders of their own keep empty ones
 
     def _remove_local(self, path: Path) -> None:
         if path.is_dir() and not path.is_symlink():
@@ -294,10 +330,16 @@ class Store:
                 break  # not empty, or someone else's
 
     def keys(self) -> Iterator[str]:
-        """List the keys of all objects outside the instance's own folder."""
+        """List the keys of all objects: not an instance's own files, nor those of nested storages.
+
+        A storage nested in one behind a URL has no marker, and is not told apart.
+        """
         if self.is_local:
             for folder, names, files in os.walk(self.root):
-                if Path(folder) == Path(self.root) and FOLDER in names:
+                if Path(folder) != Path(self.root) and (Path(folder) / MARKER).exists():
+                    names.clear()
+                    continue
+                if FOLDER in names:
                     names.remove(FOLDER)
                 for name in files:
                     yield (Path(folder) / name).relative_to(self.root).as_posix()
@@ -306,14 +348,14 @@ class Store:
         prefix = path.rstrip("/") + "/"
         for name in fs.find(path):
             key = str(name).removeprefix(prefix)
-            if not key.startswith(f"{FOLDER}/"):
+            if FOLDER not in key.split("/"):
                 yield key
 
     @contextmanager
     def _explaining(self, key: str) -> Iterator[None]:
         try:
             yield
-        except LaminError:
+        except (LaminError, _UnconditionalError):
             raise
         except OSError as error:
             raise self._explain(error, key) from error
@@ -349,6 +391,22 @@ class Store:
         return StorageError(f"{where} failed ({error}): check the disk or the network, try again")
 
 
+# s3fs writes to a free key only where it is told so, if the store does: for others it is a wish
+_CONDITIONAL = ("s3://", "s3a://")
+# the roots of those that refuse such a wish
+_unconditional: set[str] = set()
+
+
+class _UnconditionalError(Exception):
+    """The store takes no writes on a condition."""
+
+
+def _code_of(error: BaseException) -> str:
+    """Return the code by which S3 says why it refused; s3fs hides it behind a builtin error."""
+    response = getattr(error.__cause__, "response", None) or getattr(error, "response", None)
+    return str(response.get("Error", {}).get("Code", "")) if isinstance(response, dict) else ""
+
+
 T = TypeVar("T")
 
 _FOLDER_TRIES = 50
@@ -369,6 +427,10 @@ def _in_folder(path: Path, act: Callable[[], T]) -> T:
             return act()
     path.parent.mkdir(parents=True, exist_ok=True)
     return act()
+
+
+def _is_directory(hash_type: str | None) -> bool | None:
+    return None if hash_type is None else hash_type == DIRECTORY_HASH
 
 
 def _discard(target: Any) -> None:

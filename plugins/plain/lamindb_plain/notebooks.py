@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from lamindb.config import given_notebook, notebook_path
-from lamindb.hooks import Caller, InferredTransform
-from lamindb_plain.code import key_of, source_hash
+from lamindb.hooks import Caller, InferredTransform, source_hash
+from lamindb_plain.code import key_of
 
 _told: set[str] = set()
 
@@ -78,6 +78,10 @@ def _warn(caller: Caller, message: str) -> None:
 def _of_session() -> Path | None:
     """Return the notebook that holds the cell which asked first: one session is one run."""
     return _holding_cell(Path.cwd(), _running_cell(_kernel_shell()))
+
+
+def is_notebook() -> bool:
+    return _kernel_shell() is not None
 
 
 def _kernel_shell() -> Any:

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import Any
 
-from lamindb.hooks import Caller, InferredTransform
-from lamindb_plain.code import key_of, source_hash
+from lamindb.hooks import Caller, InferredTransform, source_hash
+from lamindb_plain.code import key_of
 
 
 def infer(caller: Caller) -> InferredTransform | None:
     """Describe the script of this process; None in a console, or for ``python -c``."""
-    path = _script_path()
+    path = _script_path(caller.frame.f_globals)
     if path is None:
         return None
     try:
@@ -27,7 +28,9 @@ def infer(caller: Caller) -> InferredTransform | None:
     )
 
 
-def _script_path() -> Path | None:
+def _script_path(names: dict[str, Any]) -> Path | None:
     name = getattr(sys.modules.get("__main__"), "__file__", None)
+    if names.get("__name__") == "__mp_main__":
+        name = names.get("__file__")  # in a spawned child, whose own main is not there yet
     path = Path(name).resolve() if name else None
     return path if path is not None and path.is_file() else None

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import datetime as dt
-from collections.abc import Mapping
 from typing import Any
 
 from prefect.client.schemas.objects import State
@@ -17,7 +16,7 @@ from lamindb_prefect import contexts
 from lamindb_prefect.files import Files
 from lamindb_prefect.functions import TrackedFunction
 from lamindb_prefect.guard import guarded
-from lamindb_prefect.runs import Status, run_started, status_of
+from lamindb_prefect.runs import Status, of_user, run_started, status_of, upstream_of
 
 # attempts that are not over, or whose end Prefect has yet to tell, by our id of the run
 _known: dict[str, Attempt] = {}
@@ -75,26 +74,28 @@ class Attempt:
         self.at = dt.datetime.now(dt.UTC)
         self.is_over = False
         self._context = context
-        self._was_told = False
-        self._files = Files(self.run, self.definition.options)
-        self._parameters = _of_user(tracked, context.parameters or {})
+        self.was_told = False
+        self._files = Files(
+            self.run,
+            self.definition.options,
+            self.at,
+            watches_folders=self.definition.kind == "task",  # a flow's are its tasks'
+        )
+        self._parameters = of_user(tracked, context.parameters or {})
 
     def start(self) -> None:
-        is_task = isinstance(self._context, TaskRunContext)
         emit(
             run_started(
                 self.definition,
                 self.prefect_run,
                 at=self.at,
                 attempt=self.number,
-                parent=contexts.parent_of_task_run(self._context)
-                if is_task
-                else contexts.parent_of_flow_run(self._context),
+                parent=contexts.parent_of(self.prefect_run.id),
                 params=describe_params(self._parameters),
                 is_here=True,
             )
         )
-        upstream = _upstream(self.prefect_run)
+        upstream = upstream_of(self.prefect_run)
         self._files.begin(self._parameters, frozenset(upstream))
         for other in {each for found in upstream.values() for each in found}:
             emit(RunLinked(run=self.run, other=contexts.id_of(other), role="informed_by"))
@@ -104,7 +105,7 @@ class Attempt:
     @guarded
     def yielded(self, value: Any) -> None:
         """A generator hands out a value, and waits."""
-        self._files.named_by(value, self.at)
+        self._files.named_by(value)
         contexts.suspended.add(self.run)
 
     @guarded
@@ -120,7 +121,7 @@ class Attempt:
         if isinstance(result, State) and not result.is_completed():
             self._tell(status_of(result), result.message)
             return
-        self._files.named_by(result, self.at)
+        self._files.named_by(result)
         self._files.changed_arguments()
         self._files.declared(self.definition.options.outputs, self._parameters)
         for asset in getattr(getattr(self._context, "task", None), "assets", ()):
@@ -140,15 +141,16 @@ class Attempt:
     def _end(self) -> None:
         self.is_over = True
         contexts.suspended.discard(self.run)
-        self._files.read(self.at)
+        self._files.end()
+        self._files.read()
 
     def _tell(self, status: Status, error: str | None) -> None:
-        self._was_told = True
+        self.was_told = True
         emit(RunFinished(run=self.run, status=status, attempt=self.number, error=error))
 
     def give_way(self) -> None:
         """The next attempt begins: whatever this one was taken for, it was not the last."""
-        if not self._was_told:
+        if not self.was_told:
             self._tell("failed", "it is tried again")
 
 
@@ -161,25 +163,3 @@ def _meaning(error: BaseException) -> tuple[Status, str]:
         error
     ).__name__ in ("CancelledError", "TerminationSignal")
     return ("cancelled" if is_from_outside else "failed"), text
-
-
-def _of_user(tracked: TrackedFunction, parameters: Mapping[str, Any]) -> dict[str, Any]:
-    bound = [getattr(tracked, name, None) for name in ("__prefect_self__", "__prefect_cls__")]
-    return {
-        name: value
-        for name, value in parameters.items()
-        if not any(value is each for each in bound if each is not None)
-    }
-
-
-def _upstream(prefect_run: Any) -> dict[str, set[object]]:
-    """Return the ids of the task runs whose results became parameters, by parameter."""
-    inputs: Mapping[str, Any] = getattr(prefect_run, "task_inputs", None) or {}
-    found: dict[str, set[object]] = {}
-    for name, sources in inputs.items():
-        if name in ("__parents__", "wait_for"):
-            continue
-        ids = {each.id for each in sources if each.input_type == "task_run"}
-        if ids - {prefect_run.id}:
-            found[name] = ids
-    return found

@@ -33,16 +33,10 @@ def current_run() -> str | None:
     return _innermost(TaskRunContext.get(), FlowRunContext.get())
 
 
-def parent_of_task_run(context: TaskRunContext) -> str | None:
-    """Return the run inside which a task run began, seen from inside it."""
-    own = context.task_run.id
-    return _innermost(context, FlowRunContext.get(), without=own) or started_by()
-
-
-def parent_of_flow_run(context: FlowRunContext) -> str | None:
-    """Return the run inside which a flow run began, seen from inside it."""
-    own = context.flow_run.id if context.flow_run else None
-    return _innermost(TaskRunContext.get(), context, without=own) or started_by()
+def parent_of(prefect_id: object) -> str | None:
+    """Return the run inside which a run of Prefect's began, seen from inside or at its end."""
+    task, flow = TaskRunContext.get(), FlowRunContext.get()
+    return _innermost(task, flow, without=prefect_id) or started_by()
 
 
 def _innermost(

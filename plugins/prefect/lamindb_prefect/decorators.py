@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from copy import copy
 from functools import partial
-from typing import Any, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, Unpack, overload
 
 from prefect.assets import Asset
 from prefect.flows import Flow
@@ -14,6 +14,9 @@ from prefect.tasks import MaterializingTask, Task
 from lamindb_prefect.definitions import Kind, Options
 from lamindb_prefect.functions import original
 from lamindb_prefect.instruments import instrument
+
+if TYPE_CHECKING:
+    from lamindb_prefect.options import FlowOptions, TaskOptions
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -66,13 +69,31 @@ def _variant(made_by: type[Any], kind: Kind, tracked: Any, options: dict[str, An
     return variant
 
 
+@overload
+def task(fn: Callable[P, R], /) -> Task[P, R]: ...
+
+
+@overload
+def task(
+    fn: None = None, /, **options: Unpack[TaskOptions]
+) -> Callable[[Callable[P, R]], Task[P, R]]: ...
+
+
 def task(fn: Any = None, /, **options: Any) -> Any:
-    if fn is None:
-        return partial(task, **options)
-    return TrackedTask(fn, **options)
+    """Make a function a task, as :func:`prefect.task` does, that records its runs.
+
+    Args: options: Prefect's own, and ``outputs``, ``include`` and ``exclude``.
+    """
+    return partial(task, **options) if fn is None else TrackedTask(fn, **options)
 
 
-def materialize(*assets: str | Asset, by: str | None = None, **options: Any) -> Any:
+def materialize(
+    *assets: str | Asset, by: str | None = None, **options: Unpack[TaskOptions]
+) -> Callable[[Callable[P, R]], MaterializingTask[P, R]]:
+    """Make a function a task that materializes assets, as :func:`prefect.assets.materialize` does.
+
+    Args: options: as those of :func:`task`. Assets of local files are keyed ``file:///…``.
+    """
     if not assets:
         raise TypeError(
             "materialize requires at least one asset argument, e.g. `@materialize(asset)`"
@@ -80,13 +101,22 @@ def materialize(*assets: str | Asset, by: str | None = None, **options: Any) -> 
     return partial(TrackedMaterializingTask, assets=assets, materialized_by=by, **options)
 
 
-class _FlowDecorator:
+class FlowDecorator:
+    """Makes functions flows, as :data:`prefect.flow` does, that record their runs."""
+
     from_source = staticmethod(Flow.from_source)
 
+    @overload
+    def __call__(self, fn: Callable[P, R], /) -> Flow[P, R]: ...
+
+    @overload
+    def __call__(
+        self, fn: None = None, /, **options: Unpack[FlowOptions]
+    ) -> Callable[[Callable[P, R]], Flow[P, R]]: ...
+
     def __call__(self, fn: Any = None, /, **options: Any) -> Any:
-        if fn is None:
-            return partial(self, **options)
-        return TrackedFlow(fn, **options)
+        return partial(self, **options) if fn is None else TrackedFlow(fn, **options)
 
 
-flow = _FlowDecorator()
+# Prefect looks for a decorator of this name when it reads a flow's file without importing it
+flow = FlowDecorator()

@@ -12,13 +12,16 @@ _LOGGERS = (
     "prefect.runner",
     "prefect.task_runs",
 )
-_STARTS = ("Running hook 'lamindb_", "Hook 'lamindb_")
+_OF_HOOKS = ("Running hook ", "Hook ")
+_OF_OURS = ("Running hook 'lamindb_", "Hook 'lamindb_")
 
 
 def is_users(record: logging.LogRecord) -> bool:
     """Whether a line is of anything else than our hooks."""
     message = record.msg
-    return not (isinstance(message, str) and message.startswith(_STARTS))
+    if not isinstance(message, str) or not message.startswith(_OF_HOOKS):
+        return True
+    return not record.getMessage().startswith(_OF_OURS)
 
 
 def hide_hooks() -> None:

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import datetime as dt
 import os
+from collections.abc import Mapping
+from functools import cache
 from typing import Any, Literal
 
 from prefect.client.schemas.objects import FlowRun, State, TaskRun
+from prefect.settings import PREFECT_API_URL, PREFECT_UI_URL
 from prefect.utilities.urls import url_for
 
-from lamindb.hooks import RunStarted, describe_params, environment
+from lamindb.hooks import RunStarted, environment, mask_text
 from lamindb.processes import start_time, this_process
 from lamindb_prefect.contexts import id_of
-from lamindb_prefect.definitions import Definition
+from lamindb_prefect.definitions import Definition, Kind
+from lamindb_prefect.functions import TrackedFunction
 
 Status = Literal["completed", "failed", "cancelled", "aborted", "cached"]
 
@@ -47,26 +51,38 @@ def run_started(
         reference=str(prefect_run.id),
         reference_type=f"prefect {definition.kind} run",
         environment=environment() if owner else None,
-        details=_details(prefect_run),
+        details=_details(prefect_run, definition.kind),
     )
 
 
-def _details(run: FlowRun | TaskRun) -> dict[str, Any]:
-    known: dict[str, Any] = {
-        "url": url_for(run),
-        "tags": sorted(run.tags),
-        "flow_run": str(run.flow_run_id) if isinstance(run, TaskRun) and run.flow_run_id else None,
-        "deployment": getattr(run, "deployment_id", None),
-        "work_pool": getattr(run, "work_pool_name", None),
-        "work_queue": getattr(run, "work_queue_name", None),
-    }
-    return describe_params(
-        {
-            name: str(value) if name == "deployment" else value
-            for name, value in known.items()
-            if value
-        }
-    )
+def _details(run: FlowRun | TaskRun, kind: Kind) -> dict[str, Any]:
+    details: dict[str, Any] = {}
+    url = _url_pattern(kind, PREFECT_UI_URL.value() or PREFECT_API_URL.value())
+    if url is not None:
+        details["url"] = url.replace(_ANY, str(run.id))
+    if run.tags:
+        details["tags"] = sorted(mask_text(tag) for tag in run.tags)
+    if isinstance(run, TaskRun):
+        if run.flow_run_id is not None:
+            details["flow_run"] = str(run.flow_run_id)
+        return details
+    for name in ("deployment_id", "work_pool_name", "work_queue_name"):
+        if (value := getattr(run, name, None)) is not None:
+            details[name.rpartition("_")[0]] = str(value)
+    return details
+
+
+_ANY = "00000000-0000-0000-0000-000000000000"
+
+
+@cache
+def _url_pattern(kind: Kind, server: str | None) -> str | None:
+    """Return the address of any such run in the UI of a server; None without a UI.
+
+    Asked once: Prefect takes longer to answer than all the rest of a start.
+    """
+    url = url_for(f"{kind}-run", obj_id=_ANY) if server else None
+    return None if url is None else mask_text(url)
 
 
 def status_of(state: State[Any]) -> Status:
@@ -75,3 +91,25 @@ def status_of(state: State[Any]) -> Status:
     if state.is_cancelled() or state.is_cancelling():
         return "cancelled"
     return "aborted" if state.is_crashed() else "failed"
+
+
+def of_user(tracked: TrackedFunction, parameters: Mapping[str, Any]) -> dict[str, Any]:
+    bound = [getattr(tracked, name, None) for name in ("__prefect_self__", "__prefect_cls__")]
+    return {
+        name: value
+        for name, value in parameters.items()
+        if not any(value is each for each in bound if each is not None)
+    }
+
+
+def upstream_of(prefect_run: Any) -> dict[str, set[object]]:
+    """Return the ids of the task runs whose results became parameters, by parameter."""
+    inputs: Mapping[str, Any] = getattr(prefect_run, "task_inputs", None) or {}
+    found: dict[str, set[object]] = {}
+    for name, sources in inputs.items():
+        if name in ("__parents__", "wait_for"):
+            continue
+        ids = {each.id for each in sources if each.input_type == "task_run"}
+        if ids - {prefect_run.id}:
+            found[name] = ids
+    return found

@@ -245,5 +245,7 @@ def upgrade() -> None:
         ),
         sa.PrimaryKeyConstraint("run_id", "file_id", "role", name=op.f("pk_run_file")),
     )
+    op.create_index(op.f("ix_file_created_at_id"), "file", ["created_at", "id"], unique=False)
+    op.create_index(op.f("ix_run_created_at_id"), "run", ["created_at", "id"], unique=False)
     op.create_index(op.f("ix_run_file_file_id_role"), "run_file", ["file_id", "role"], unique=False)
     # ### end Alembic commands ###

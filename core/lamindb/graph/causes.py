@@ -1,0 +1,263 @@
+"""``ln.why``: why a file differs from its previous version, back to what was changed first."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import desc, select
+
+from lamindb import display
+from lamindb.db import schema
+from lamindb.db.frames import TEXT, WHOLE, typed_frame
+from lamindb.errors import RecordError
+from lamindb.graph.compare import Change, compare, files_of, lines_of, maker, name_of
+from lamindb.graph.model import Row, label
+from lamindb.graph.references import first, rows, subject_of
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+_DEEPEST = 50
+_COLUMNS = {
+    "depth": WHOLE,
+    "of": TEXT,
+    "run": TEXT,
+    "what": TEXT,
+    "name": TEXT,
+    "before": TEXT,
+    "after": TEXT,
+}
+
+
+@dataclass
+class Cause:
+    """What differs between the two runs that led to two contents of one thing.
+
+    Attributes:
+        of: the file, or the run whose value was used; run: the name of the runs.
+        changes: between the runs; unknown: what is not recorded of them, as sentences.
+        causes: of the inputs and values that differ.
+    """
+
+    of: str
+    run: str | None = None
+    changes: list[Change] = field(default_factory=list)
+    unknown: list[str] = field(default_factory=list)
+    causes: list[Cause] = field(default_factory=list)
+
+    @property
+    def roots(self) -> list[Change]:
+        """The changes that nothing recorded explains: those that people made."""
+        explained = {cause.of for cause in self.causes if cause.changes}
+        own = [each for each in self.changes if each.what != "inputs" or each.name not in explained]
+        return own + [change for cause in self.causes for change in cause.roots]
+
+
+@dataclass(frozen=True)
+class Why:
+    """The answer to :func:`why`; its text is meant to be read.
+
+    Attributes:
+        file, previous: rows; previous is None if there is none.
+        answer: one sentence; cause: the differences, None where there is nothing to compare.
+    """
+
+    file: Row
+    previous: Row | None
+    answer: str
+    cause: Cause | None = None
+
+    @property
+    def changes(self) -> list[Change]:
+        """What was changed first: the differences that no other difference explains."""
+        return self.cause.roots if self.cause else []
+
+    def df(self) -> pd.DataFrame:
+        """Return one row a difference, the file's own run first.
+
+        Returns: depth Int64 (0 is the run that wrote the file), of (the file or run that differs),
+            run (name), what, name, before, after. No rows: the same columns and dtypes.
+        """
+        return typed_frame(_COLUMNS, self._rows())
+
+    def _rows(self) -> Iterator[tuple[Any, ...]]:
+        left = [(0, self.cause)] if self.cause else []
+        while left:
+            depth, cause = left.pop(0)
+            for each in cause.changes:
+                yield depth, cause.of, cause.run, each.what, each.name, each.before, each.after
+            left += [(depth + 1, inner) for inner in cause.causes]
+
+    def __str__(self) -> str:
+        lines = [self.answer]
+        if self.cause is not None:
+            lines += _lines(self.cause, 1)
+        return "\n".join(lines)
+
+    __repr__ = __str__
+
+    def _repr_html_(self) -> str:
+        import html
+
+        return f"<pre>{html.escape(str(self))}</pre>"
+
+
+def why(file: Any, than: Any = None) -> Why:
+    """Return why a file differs from its previous version: code, params, inputs or environment.
+
+    Goes back through the inputs that differ, to what was changed first. Says so where the records
+    do not suffice.
+
+    Args: file: a File, or its id, key, path or name; than: another version, or another file, to
+        compare with instead of the previous version.
+    Raises: RecordError: nothing of that name is recorded, or it is no file.
+    """
+    row = _file_of(file)
+    name = display.printable(label(row))
+    previous = _file_of(than) if than is not None else previous_version(row)
+    if previous is None:
+        return Why(row, None, _alone(row, name))
+    other = f"its previous version, {previous['id']}"
+    if than is not None:
+        other = display.printable(f"{label(previous)}, {previous['id']}")
+    if row["hash"] is not None and row["hash"] == previous["hash"]:
+        return Why(row, previous, f"{name} has the same content as {other}")
+    if row["hash"] is None or previous["hash"] is None:
+        note = row["hash_note"] if row["hash"] is None else previous["hash_note"]
+        return Why(
+            row,
+            previous,
+            f"whether {name} differs from {other} is not known: no hash, {note or '?'}",
+        )
+    return _explained(row, previous, name, other)
+
+
+def _explained(row: Row, previous: Row, name: str, other: str) -> Why:
+    new = maker(row)
+    same_place = row["key"] == previous["key"] and row["storage_id"] == previous["storage_id"]
+    old = maker(previous, before=_written_at(row, new) if same_place else None)
+    if new is None or old is None:
+        which = name if new is None else other
+        return Why(
+            row,
+            previous,
+            f"{name} differs from {other}, but which run wrote {which} is not recorded: it came "
+            "from outside, or its run was not tracked",
+        )
+    if new["id"] == old["id"]:
+        return Why(row, previous, f"{name} and {other} were both written by the run {new['id']}")
+    cause = _Walk().explain(label(row), old, new)
+    if cause.roots:
+        first_ = " and ".join(str(each) for each in cause.roots[:2])
+        more = f", and {len(cause.roots) - 2} more" if len(cause.roots) > 2 else ""
+        return Why(row, previous, f"{name} differs from {other}, because of {first_}{more}", cause)
+    answer = (
+        f"{name} differs from {other}, but nothing that is recorded of their runs does: either the "
+        "code does not always give the same, or it depends on what is not recorded"
+    )
+    return Why(row, previous, answer, cause)
+
+
+class _Walk:
+    """Compares runs, and then those that made what differs; each pair once."""
+
+    def __init__(self) -> None:
+        self._seen: set[tuple[str, str]] = set()
+
+    def explain(self, of: str, old: Row, new: Row, depth: int = 0) -> Cause:
+        self._seen.add((old["id"], new["id"]))
+        found = compare(old, new)
+        cause = Cause(of, name_of(new), found.changes, found.unknown)
+        if depth < _DEEPEST:
+            cause.causes += self._inputs(old, new, depth)
+            cause.causes += self._values(old, new, depth)
+        return cause
+
+    def _inputs(self, old: Row, new: Row, depth: int) -> Iterator[Cause]:
+        before, after = files_of(old["id"], "input"), files_of(new["id"], "input")
+        for name in sorted(before.keys() & after.keys()):
+            one, other = before[name], after[name]
+            if one["id"] == other["id"] or one["hash"] == other["hash"]:
+                continue
+            yield from self._pair(name, maker(one), maker(other), depth)
+
+    def _values(self, old: Row, new: Row, depth: int) -> Iterator[Cause]:
+        """The runs whose values were used, paired by name: a value itself is not recorded."""
+        before, after = _sources(old), _sources(new)
+        for name in sorted(before.keys() & after.keys()):
+            for cause in self._pair(f"the value of {name}", before[name], after[name], depth):
+                if cause.roots:
+                    yield cause
+
+    def _pair(self, of: str, old: Row | None, new: Row | None, depth: int) -> Iterator[Cause]:
+        if old is None or new is None:
+            yield Cause(of, unknown=[f"which run wrote {of} is not recorded of both"])
+        elif old["id"] != new["id"] and (old["id"], new["id"]) not in self._seen:
+            yield self.explain(of, old, new, depth + 1)
+
+
+def _sources(run: Row) -> dict[str, Row]:
+    link, table = schema.run_run, schema.run
+    query = (
+        select(table)
+        .join(link, link.c.other_id == table.c.id)
+        .where(link.c.run_id == run["id"])
+        .order_by(table.c.started_at)
+    )
+    return {name_of(row): row for row in rows(query)}
+
+
+def previous_version(file: Row) -> Row | None:
+    """Return the version that had the key before; of content that came back, the one between."""
+    if file["key"] is None:
+        return None
+    table = schema.file
+    others = (
+        table.c.storage_id == file["storage_id"],
+        table.c.key == file["key"],
+        table.c.id != file["id"],
+    )
+    query = select(table).where(*others).order_by(desc(table.c.created_at), table.c.id).limit(1)
+    if not file["is_latest"]:
+        query = query.where(table.c.created_at <= file["created_at"])
+    return first(query)
+
+
+def _written_at(file: Row, run: Row | None) -> Any:
+    if run is None:
+        return None
+    link = schema.run_file
+    found = first(
+        select(link.c.created_at).where(
+            link.c.file_id == file["id"], link.c.run_id == run["id"], link.c.role == "output"
+        )
+    )
+    return found["created_at"] if found else None
+
+
+def _alone(row: Row, name: str) -> str:
+    if row["key"] is None:
+        return (
+            f"{name} has no key, so there are no versions of it: compare by why(file, than=other)"
+        )
+    return f"{name} has one version only, so there is nothing that it differs from"
+
+
+def _file_of(given: Any) -> Row:
+    subject = subject_of(given)
+    if subject.kind != "file":
+        raise RecordError(f"{given!r} is no file: compare runs by ln.diff(run_a, run_b)")
+    return subject.row
+
+
+def _lines(cause: Cause, depth: int) -> list[str]:
+    pad = "  " * depth
+    by = f", by {display.printable(cause.run)}" if cause.run else ""
+    lines = [f"{pad}{display.printable(cause.of)}{by}"]
+    shown = lines_of(cause.changes) or ["nothing that is recorded differs"]
+    lines += [f"{pad}  {line}" for line in [*shown, *cause.unknown]]
+    for inner in cause.causes:
+        lines += _lines(inner, depth + 1)
+    return lines

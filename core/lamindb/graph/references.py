@@ -1,0 +1,100 @@
+"""Finds what a person means by an id, a key, a path or a name."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Table, desc, false, or_, select
+
+from lamindb import instance
+from lamindb.config import is_remote
+from lamindb.db.schema import file, run, transform
+from lamindb.errors import RecordError
+from lamindb.graph.model import Row, Subject
+
+
+def find(reference: str) -> tuple[Table, Row]:
+    """Return the table and row of a file, run or transform.
+
+    By id, by a file's key, path or name, by a transform's name or key: the latest that fits.
+
+    Raises: RecordError: nothing is recorded under that name.
+    """
+    path = reference if is_remote(reference) else str(Path(reference).absolute())
+    key = instance.current().default_location.store.key_of(path)
+    candidates = (
+        (file, file.c.id == reference),
+        (run, run.c.id == reference),
+        (transform, transform.c.id == reference),
+        (file, file.c.key == reference),
+        (file, file.c.source_uri == path),
+        # outside of the storage it has none, and files without a key are not meant
+        (file, file.c.key == key if key is not None else false()),
+        (file, file.c.name == reference),
+        (transform, or_(transform.c.name == reference, transform.c.key == reference)),
+    )
+    for table, condition in candidates:
+        order = [desc(table.c.created_at)]
+        if table is file:
+            order.insert(0, desc(file.c.is_latest))
+        row = first(select(table).where(condition).order_by(*order).limit(1))
+        if row is not None:
+            return table, row
+    raise RecordError(
+        f"nothing is recorded as {reference!r}, by id, key, name or path: see 'lamin files "
+        f"{Path(reference).name}' and 'lamin runs'"
+    )
+
+
+def subject_of(record: Any) -> Subject:
+    """Return the file or run that a record, id, key, path or name stands for.
+
+    A transform stands for its latest run.
+
+    Raises: RecordError: it is not recorded, or is neither.
+    """
+    if isinstance(record, Subject):
+        return record
+    if isinstance(record, str | Path):
+        table, row = find(str(record))
+    else:
+        table, row = _row_of(record)
+    if table is transform:
+        latest = first(
+            select(run)
+            .where(run.c.transform_id == row["id"])
+            .order_by(desc(run.c.started_at), desc(run.c.id))
+            .limit(1)
+        )
+        if latest is None:
+            raise RecordError(f"the transform {row['name']!r} has no runs: name a file or a run")
+        return Subject("run", latest)
+    return Subject("file" if table is file else "run", row)
+
+
+def _row_of(record: Any) -> tuple[Table, Row]:
+    table = getattr(type(record), "__table__", None)
+    if table not in (file, run, transform):
+        raise RecordError(
+            f"{record!r} has no lineage: give a File, a Run or a Transform, or the id, key, path "
+            "or name of one"
+        )
+    query = select(table).where(table.c.id == record.id)
+    if table is transform:
+        query = query.where(table.c.version == record.version)
+    row = first(query)
+    if row is None:
+        raise RecordError(f"{record!r} is not recorded: add it with ln.add(...) first")
+    return table, row
+
+
+def rows(query: Any) -> list[Row]:
+    """Return the rows of a query as dicts."""
+    with instance.reading().database.read() as connection:
+        return [dict(row) for row in connection.execute(query).mappings()]
+
+
+def first(query: Any) -> Row | None:
+    """Return the first row of a query as a dict."""
+    return next(iter(rows(query)), None)

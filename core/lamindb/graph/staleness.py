@@ -1,0 +1,316 @@
+"""``ln.stale``: what is out of date, because something that it was made from has changed."""
+
+from __future__ import annotations
+
+import datetime as dt
+import os
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from sqlalchemy import Connection, Select, exists, select
+
+from lamindb import display, instance
+from lamindb.db.frames import TEXT, TIME, typed_frame
+from lamindb.db.schema import file, run, run_file, transform
+from lamindb.errors import LaminError
+from lamindb.graph.model import Row
+from lamindb.hooks import FileStat
+from lamindb.storage.cache import digest_once, recall
+from lamindb.storage.hashing import DIRECTORY_HASH
+from lamindb.storage.sources import LocalSource
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+Reason = Literal["input", "code", "disk", "upstream"]
+_COLUMNS = {
+    "id": TEXT,
+    "file": TEXT,
+    "distance": "int64",
+    "reason": TEXT,
+    "because": TEXT,
+    "changed_at": TIME,
+    "transform": TEXT,
+    "engine": TEXT,
+    "run_id": TEXT,
+}
+_CHUNK = 500
+
+
+@dataclass(frozen=True)
+class _Finding:
+    """Why what a run wrote is out of date.
+
+    Attributes: cause: the file or transform that changed, for people.
+    """
+
+    reason: Reason
+    cause: str
+    changed_at: dt.datetime | None
+    distance: int = 1
+
+
+def stale(*, code: bool = True, disk: bool = True) -> pd.DataFrame:
+    """Return the files that are out of date, in the order in which to make them anew.
+
+    A file is out of date when the run that wrote it last read an older version of an input, or ran
+    an older version of its code, or read a file that is out of date itself. Runs of other engines
+    count like those of one's own.
+
+    Args: code: whether newer code counts: a version that was seen to run, here or by others;
+        disk: whether to look at the inputs that lie on this machine for bytes that no run has
+        recorded yet.
+    Returns: one row for each latest version that is out of date, by ``id``: file (key or name),
+        distance int64 (1: something that its run used has changed; 2: its run read such a file; …),
+        reason (``input``, ``code``, ``disk`` or ``upstream``), because (a sentence), changed_at,
+        transform, engine, run_id. No rows: the same columns and dtypes.
+    """
+    rows = (row.values() for row in stale_rows(code=code, disk=disk))
+    return typed_frame(_COLUMNS, map(tuple, rows)).set_index("id")
+
+
+def stale_rows(*, code: bool, disk: bool) -> list[Row]:
+    """Return what :func:`stale` does, as dicts."""
+    with instance.reading().database.read() as connection:
+        found = _Search(connection, code=code, disk=disk)
+        return [dict(zip(_COLUMNS, row, strict=True)) for row in found.rows()]
+
+
+class _Search:
+    def __init__(self, connection: Connection, *, code: bool, disk: bool) -> None:
+        self._connection = connection
+        self._because: dict[str, _Finding] = {}  # by run
+        self._files: dict[str, _Finding] = {}
+        for run_id, finding in self._changed_inputs():
+            self._because.setdefault(run_id, finding)
+        if code:
+            for run_id, finding in self._changed_code():
+                self._because.setdefault(run_id, finding)
+        if disk:
+            for run_id, finding in self._changed_on_disk():
+                self._because.setdefault(run_id, finding)
+        self._spread()
+
+    def rows(self) -> list[tuple[Any, ...]]:
+        makers = self._last_makers(self._files)
+        rows = []
+        for row in self._in_chunks(_files_with_runs(), file.c.id, self._files):
+            found = self._files[row.id]
+            made = makers[row.id]
+            name = row.key or row.name
+            rows.append(
+                (
+                    row.id,
+                    name,
+                    found.distance,
+                    found.reason,
+                    _sentence(found),
+                    found.changed_at,
+                    made.transform,
+                    made.engine,
+                    made.run_id,
+                )
+            )
+        return sorted(rows, key=lambda each: (each[2], each[1], each[0]))
+
+    # --- what has changed ---------------------------------------------------------------------
+
+    def _changed_inputs(self) -> Iterable[tuple[str, _Finding]]:
+        """Runs that read a version of a file that has a newer one, made by another run."""
+        newer, wrote = file.alias("newer"), run_file.alias("wrote")
+        query = (
+            select(run_file.c.run_id, file.c.key, newer.c.created_at, newer.c.updated_at)
+            .join(file, file.c.id == run_file.c.file_id)
+            .join(
+                newer,
+                (newer.c.storage_id == file.c.storage_id)
+                & (newer.c.key == file.c.key)
+                & newer.c.is_latest,
+            )
+            .where(
+                run_file.c.role == "input",
+                file.c.is_latest.is_(False),
+                # who reads a state and writes the next one is not out of date by it
+                ~exists().where(
+                    wrote.c.run_id == run_file.c.run_id,
+                    wrote.c.file_id == newer.c.id,
+                    wrote.c.role == "output",
+                ),
+            )
+        )
+        for row in self._connection.execute(query):
+            yield row.run_id, _Finding("input", row.key, max(row.created_at, row.updated_at))
+
+    def _changed_code(self) -> Iterable[tuple[str, _Finding]]:
+        """Runs of a transform of which a newer version with other code was seen."""
+        newer = transform.alias("newer")
+        query = (
+            select(run.c.id, newer.c.name, newer.c.version, newer.c.created_at)
+            .join(
+                transform,
+                (transform.c.id == run.c.transform_id)
+                & (transform.c.version == run.c.transform_version),
+            )
+            .join(
+                newer,
+                (newer.c.id == transform.c.id)
+                & (newer.c.created_at > transform.c.created_at)
+                & (newer.c.source_hash != transform.c.source_hash),
+            )
+            .order_by(newer.c.created_at.desc())
+        )
+        for row in self._connection.execute(query):
+            cause = f"{row.name} (version {row.version})"
+            yield row.id, _Finding("code", cause, row.created_at)
+
+    def _changed_on_disk(self) -> Iterable[tuple[str, _Finding]]:
+        """Runs that read a file whose bytes on this machine are no longer those recorded."""
+        read = select(file).where(
+            file.c.is_latest,
+            file.c.hash.is_not(None),
+            exists().where(run_file.c.file_id == file.c.id, run_file.c.role == "input"),
+        )
+        changed, look = {}, _Disk()
+        for row in self._connection.execute(read):
+            when = look.changed_at(row)
+            if when is not None:
+                changed[row.id] = (row.key or row.name, when)
+        readers = select(run_file.c.run_id, run_file.c.file_id).where(run_file.c.role == "input")
+        for row in self._in_chunks(readers, run_file.c.file_id, changed):
+            name, when = changed[row.file_id]
+            yield row.run_id, _Finding("disk", name, when)
+
+    # --- what comes of it -----------------------------------------------------------------------
+
+    def _spread(self) -> None:
+        """Go from runs to what they wrote last, from there to the runs that read it, and so on."""
+        runs: Iterable[str] = list(self._because)
+        while runs:
+            new = {}
+            for row in self._written_by(runs):
+                if row.file_id not in self._files:
+                    new[row.file_id] = row
+            makers = self._last_makers(new)
+            stale_now = {
+                name for name in new if (made := makers.get(name)) and made.run_id in self._because
+            }
+            for name in stale_now:
+                self._files[name] = self._because[makers[name].run_id]
+            runs = self._readers(stale_now, {name: new[name].label for name in stale_now})
+
+    def _written_by(self, runs: Iterable[str]) -> Iterable[Any]:
+        query = (
+            select(run_file.c.file_id, file.c.key, file.c.name)
+            .join(file, file.c.id == run_file.c.file_id)
+            .where(run_file.c.role == "output", file.c.is_latest)
+        )
+        for row in self._in_chunks(query, run_file.c.run_id, runs):
+            yield _Written(row.file_id, row.key or row.name)
+
+    def _readers(self, files: Iterable[str], labels: dict[str, str]) -> list[str]:
+        query = select(run_file.c.run_id, run_file.c.file_id).where(run_file.c.role == "input")
+        found = []
+        for row in self._in_chunks(query, run_file.c.file_id, files):
+            if row.run_id not in self._because:
+                before = self._files[row.file_id]
+                self._because[row.run_id] = _Finding(
+                    "upstream", labels[row.file_id], before.changed_at, before.distance + 1
+                )
+                found.append(row.run_id)
+        return found
+
+    def _last_makers(self, files: Iterable[str]) -> dict[str, Any]:
+        """Return for each file the run that wrote it last: a later one may have made it anew."""
+        query = (
+            select(
+                run_file.c.file_id,
+                run_file.c.run_id,
+                run_file.c.created_at,
+                run.c.engine,
+                transform.c.name.label("transform"),
+            )
+            .join(run, run.c.id == run_file.c.run_id)
+            .outerjoin(
+                transform,
+                (transform.c.id == run.c.transform_id)
+                & (transform.c.version == run.c.transform_version),
+            )
+            .where(run_file.c.role == "output")
+        )
+        makers: dict[str, list[Any]] = defaultdict(list)
+        for row in self._in_chunks(query, run_file.c.file_id, files):
+            makers[row.file_id].append(row)
+        return {
+            name: max(found, key=lambda row: (row.created_at, row.run_id))
+            for name, found in makers.items()
+        }
+
+    def _in_chunks(self, query: Select[Any], column: Any, values: Iterable[str]) -> Iterable[Any]:
+        wanted = sorted(values)
+        for start in range(0, len(wanted), _CHUNK):
+            yield from self._connection.execute(
+                query.where(column.in_(wanted[start : start + _CHUNK]))
+            )
+
+
+@dataclass(frozen=True)
+class _Written:
+    file_id: str
+    label: str
+
+
+def _files_with_runs() -> Select[Any]:
+    return select(file.c.id, file.c.key, file.c.name)
+
+
+def _sentence(found: _Finding) -> str:
+    cause = display.printable(found.cause)
+    return {
+        "input": f"{cause} has a newer version",
+        "code": f"{cause} is newer code",
+        "disk": f"{cause} has other bytes than were read",
+        "upstream": f"{cause} is out of date",
+    }[found.reason]
+
+
+class _Disk:
+    """What lies on this machine now; of many files, so each costs one look."""
+
+    def __init__(self) -> None:
+        self._roots: dict[str, str | None] = {}
+
+    def changed_at(self, row: Any) -> dt.datetime | None:
+        """Return when a local file was last changed, if its bytes are no longer those recorded.
+
+        One that is gone has not changed: what was made from it is as good as it was.
+        """
+        root = self._root(row.storage_id)
+        if root is None or row.key is None or row.hash_type == DIRECTORY_HASH:
+            return None
+        path = os.path.join(root, row.key)  # noqa: PTH118 - a million of them
+        stat = FileStat.of(path)
+        if stat is None:
+            return None
+        changed_at = dt.datetime.fromtimestamp(stat.mtime_ns / 1e9, dt.UTC)
+        if stat.size != row.size:
+            return changed_at
+        known = recall((stat.size, stat.mtime_ns, stat.ctime_ns, stat.device, stat.inode))
+        if known is None and changed_at <= row.created_at:
+            return None
+        try:
+            digest = known or digest_once(LocalSource(Path(path)))
+        except (LaminError, OSError):
+            return None
+        return changed_at if digest.hash != row.hash else None
+
+    def _root(self, storage_id: str) -> str | None:
+        if storage_id not in self._roots:
+            try:
+                store = instance.current().location(storage_id).store
+            except LaminError:
+                store = None  # a folder of another host
+            self._roots[storage_id] = store.root if store and store.is_local else None
+        return self._roots[storage_id]

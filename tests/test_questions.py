@@ -1,0 +1,289 @@
+"""``ln.why``, ``ln.stale`` and ``ln.diff``: clear answers, also where records do not suffice."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from click.testing import CliRunner
+from sqlalchemy import update
+
+import lamindb as ln
+from lamindb import instance, recorder
+from lamindb.cli import main
+from lamindb.db import schema
+from lamindb.errors import RecordError
+from lamindb.hooks import EnvironmentSeen, RunLinked, emit
+from lineage_study import Teller
+
+
+@pytest.fixture
+def tell() -> Teller:
+    ln.setup.init("./mydata")
+    return Teller(Path.cwd())
+
+
+def lamin(*arguments: str) -> str:
+    instance.reset()
+    result = CliRunner().invoke(main, arguments)
+    assert result.exit_code == 0, result.output
+    return result.output
+
+
+def pipeline(
+    tell: Teller,
+    number: int,
+    *,
+    raw: str = "raw",
+    max_z: float = 3.5,
+    code: str = "1",
+    text: str = "",
+) -> str:
+    """Tell of ``clean`` (Snakemake) and ``report`` (plain), once more; returns the report's run."""
+    tell.step("plain", f"acquire{number}", "acquire", [], ["raw.csv"], text=raw)
+    tell.step(
+        "snakemake",
+        f"clean{number}",
+        "clean",
+        ["raw.csv"],
+        ["clean.csv"],
+        text=f"{raw} {max_z} {code}",
+        params={"max_z": max_z},
+        code=code,
+    )
+    return tell.step(
+        "plain",
+        f"report{number}",
+        "report",
+        ["clean.csv"],
+        ["report.html"],
+        text=f"{raw} {max_z} {code} {text}",
+        params={"title": "A"},
+    )
+
+
+# --- why ----------------------------------------------------------------------------------------
+
+
+def test_why_goes_back_to_the_param_that_was_changed(tell: Teller) -> None:
+    pipeline(tell, 1)
+    pipeline(tell, 2, max_z=2.5)
+    found = ln.why("report.html")
+    assert found.answer.startswith("report.html differs from its previous version, ")
+    assert found.answer.endswith("because of params: max_z: 3.5 → 2.5")
+    assert [(each.what, each.name) for each in found.changes] == [("params", "max_z")]
+    frame = found.df()
+    assert list(zip(frame.depth, frame["of"], frame.what, frame.name, strict=True)) == [
+        (0, "report.html", "inputs", "clean.csv"),
+        (1, "clean.csv", "params", "max_z"),
+    ]
+    file = ln.select(ln.File, key="report.html").one()
+    assert ln.why(file).answer == found.answer
+    assert "params: max_z: 3.5 → 2.5" in str(found)
+    assert lamin("why", "report.html") == f"{found}\n"
+    shown = json.loads(lamin("why", "report.html", "--json"))
+    assert shown["changes"] == [
+        {"what": "params", "name": "max_z", "before": "3.5", "after": "2.5"}
+    ]
+    assert shown["previous"]["id"] != file.id
+    assert "<pre>" in found._repr_html_()
+
+
+def test_why_names_new_code_and_a_new_source(tell: Teller) -> None:
+    pipeline(tell, 1)
+    pipeline(tell, 2, code="2")
+    answer = "because of code: clean: version 0 (1) → version 1 (2)"
+    assert answer in ln.why("report.html").answer
+    pipeline(tell, 3, code="2", raw="other")
+    found = ln.why("report.html")
+    assert "raw.csv" in str(found)
+    assert "nothing that is recorded differs" in str(found)
+    assert "no inputs are recorded of either run" in str(found)
+
+
+def test_why_follows_values_between_tasks(tell: Teller) -> None:
+    for number in (1, 2):
+        load = tell.step("prefect", f"load{number}", "load", [], [], params={"url": f"v{number}"})
+        fit = tell.start("prefect", f"fit{number}", "fit")
+        emit(RunLinked(run=fit, other=load, role="informed_by", at=tell.clock.tick()))
+        tell.write(fit, "model.json", f"{number}")
+        tell.finish(fit)
+    assert recorder.flush()
+    assert "because of params: url: v1 → v2" in ln.why("model.json").answer
+    assert "the value of load" in str(ln.why("model.json"))
+
+
+def test_why_sees_a_package_that_has_changed(tell: Teller) -> None:
+    for number, version in (("a", "1.0"), ("b", "2.0")):
+        packages = {"numpy": version, "same": "1"}
+        emit(
+            EnvironmentSeen(
+                id=number, python="CPython 3.11", packages=packages, at=tell.clock.tick()
+            )
+        )
+        tell.step("plain", number, "fit", [], ["fit.csv"], text=version, environment=number)
+    assert ln.why("fit.csv").answer.endswith("because of environment: numpy: 1.0 → 2.0")
+
+
+def test_why_says_where_the_records_do_not_suffice(tell: Teller) -> None:
+    tell.step("plain", "1", "fit", [], ["fit.csv"])
+    assert ln.why("fit.csv").answer == (
+        "fit.csv has one version only, so there is nothing that it differs from"
+    )
+    assert len(ln.why("fit.csv").df()) == 0
+    tell.step("plain", "2", "fit", [], ["fit.csv"], text="random")
+    found = ln.why("fit.csv")
+    assert "nothing that is recorded of their runs does" in found.answer
+    assert "no params are recorded of either run" in str(found)
+    assert "the environment is recorded of neither run" in str(found)
+    assert found.changes == []
+    assert [str(dtype) for dtype in found.df().dtypes] == ["Int64"] + ["string"] * 6
+
+    for text in ("one", "two"):
+        Path("given.txt").write_text(text)
+        ln.add(ln.File("given.txt", key="given.txt"))
+    assert "which run wrote given.txt is not recorded" in ln.why("given.txt").answer
+    keyless = ln.add(ln.File("given.txt"))
+    assert "has no key" in ln.why(keyless.id).answer
+    assert "has the same content as given.txt" in ln.why(keyless.id, than="given.txt").answer
+    with instance.current().database.begin() as connection:
+        connection.execute(
+            update(schema.file)
+            .where(schema.file.c.key == "given.txt", schema.file.c.is_latest)
+            .values(hash=None, hash_note="it was gone before it could be read")
+        )
+    assert "is not known: no hash, it was gone" in ln.why("given.txt").answer
+    with pytest.raises(RecordError, match="is no file: compare runs by"):
+        ln.why(ln.select(ln.Run).first())
+
+
+def test_content_that_came_back_is_compared_with_the_one_between(tell: Teller) -> None:
+    for number, p in (("1", 1), ("2", 2), ("3", 1)):
+        tell.step("plain", number, "fit", [], ["fit.csv"], text=f"{p}", params={"p": p})
+    assert ln.why("fit.csv").answer.endswith("because of params: p: 2 → 1")
+    old = ln.select(ln.File, all_versions=True, is_latest=False).one()
+    assert ln.why(old).answer.endswith("because of params: p: 1 → 2")
+
+
+def test_a_chain_of_yesterdays_is_followed_to_its_end(tell: Teller) -> None:
+    days = 25
+    for text in ("", "b"):
+        for day in range(days):
+            read = [f"{day - 1}.txt"] if day else []
+            tell.step("plain", f"{text}{day}", "step", read, [f"{day}.txt"], text=text)
+    found = ln.why(f"{days - 1}.txt")
+    assert list(found.df().depth) == list(range(days - 1))
+    assert len(str(found).splitlines()) > days
+
+
+# --- diff ---------------------------------------------------------------------------------------
+
+
+def test_diff_compares_what_went_in_and_what_came_out(tell: Teller) -> None:
+    one = tell.step("plain", "1", "fit", [], ["a.csv"], params={"p": 1, "q": [1]}, host="h1")
+    other = tell.step(
+        "prefect", "2", "fit", ["a.csv"], ["b.csv"], "failed", params={"p": 2, "r": None},
+        error="x", code="2", host="h2",
+    )  # fmt: skip
+    found = ln.diff(one, other)
+    assert [(each.what, each.name, each.before, each.after) for each in found.changes][:4] == [
+        ("code", "fit", "version 0 (1)", "version 1 (2)"),
+        ("params", "p", "1", "2"),
+        ("params", "q", "[1]", None),
+        ("params", "r", None, "None"),
+    ]
+    assert [(each.what, each.name) for each in found.changes][4:] == [
+        ("inputs", "a.csv"), ("engine", "engine"), ("host", "host"), ("status", "status"),
+        ("outputs", "a.csv"), ("outputs", "b.csv"),
+    ]  # fmt: skip
+    assert list(found.df().columns) == ["what", "name", "before", "after"]
+    assert "params: q is gone ([1])" in str(found)
+    assert "inputs: a.csv is new" in str(found)
+    assert lamin("diff", one, other) == f"{found}\n"
+    assert json.loads(lamin("diff", one, other, "--json"))["changes"][1]["after"] == "2"
+    runs = ln.select(ln.Run).all()
+    same = ln.diff(runs[0], runs[0])
+    assert same.changes == []
+    assert "nothing that is recorded differs" in str(same)
+    assert len(ln.diff("a.csv", "b.csv").changes) == len(found.changes)
+    assert "<table" in found._repr_html_()
+
+
+# --- stale --------------------------------------------------------------------------------------
+
+
+def stale(**options: bool) -> list[tuple[str, int, str]]:
+    frame = ln.stale(**options)
+    return list(zip(frame.file, frame.distance, frame.reason, strict=True))
+
+
+def test_what_was_made_from_an_older_version_is_stale_across_engines(tell: Teller) -> None:
+    pipeline(tell, 1)
+    assert stale() == []
+    assert "Nothing is out of date" in lamin("stale")
+    tell.step("plain", "again", "acquire", [], ["raw.csv"], text="new")
+    assert stale() == [("clean.csv", 1, "input"), ("report.html", 2, "upstream")]
+    frame = ln.stale()
+    assert list(frame.because) == ["raw.csv has a newer version", "clean.csv is out of date"]
+    assert list(frame.engine) == ["snakemake", "plain"]
+    assert list(frame.index) == [
+        ln.select(ln.File, key=key).one().id for key in ("clean.csv", "report.html")
+    ]
+    text = lamin("stale")
+    assert "raw.csv has a newer version" in text
+    assert json.loads(lamin("stale", "--json"))[1]["reason"] == "upstream"
+    tell.step("snakemake", "clean-again", "clean", ["raw.csv"], ["clean.csv"], text="anew")
+    assert stale() == [("report.html", 1, "input")]
+    tell.step("plain", "report-again", "report", ["clean.csv"], ["report.html"], text="anew")
+    assert stale() == []
+
+
+def test_making_the_same_content_anew_is_enough(tell: Teller) -> None:
+    pipeline(tell, 1)
+    tell.step("plain", "again", "acquire", [], ["raw.csv"], text="new")
+    tell.step("snakemake", "2", "clean", ["raw.csv"], ["clean.csv"], text="raw 3.5 1")
+    assert stale() == []
+
+
+def test_newer_code_makes_stale_unless_it_is_not_to_count(tell: Teller) -> None:
+    pipeline(tell, 1)
+    tell.step("snakemake", "other", "clean", ["raw.csv"], ["elsewhere.csv"], code="2")
+    assert stale() == [("clean.csv", 1, "code"), ("report.html", 2, "upstream")]
+    assert ln.stale().because.iloc[0] == "clean (version 1) is newer code"
+    assert stale(code=False) == []
+    assert "Nothing is out of date" in lamin("stale", "--no-code")
+
+
+def test_who_rewrites_its_input_is_not_stale_by_that(tell: Teller) -> None:
+    tell.step("plain", "0", "begin", [], ["state.txt"])
+    for day in range(3):
+        tell.step("plain", f"day{day}", "append", ["state.txt"], ["state.txt"], text=f"{day}")
+    assert stale() == []
+
+
+def test_bytes_that_changed_on_disk_count_before_any_run_has_read_them(tell: Teller) -> None:
+    (tell.folder / "source.csv").write_text("one")
+    tell.step("plain", "1", "clean", ["source.csv"], ["clean.csv"])
+    assert stale() == []
+    os.utime("source.csv")
+    assert stale() == []  # touched, not changed
+    (tell.folder / "source.csv").write_text("two")
+    assert stale() == [("clean.csv", 1, "disk")]
+    assert ln.stale().because.iloc[0] == "source.csv has other bytes than were read"
+    assert stale(disk=False) == []
+    (tell.folder / "source.csv").unlink()
+    assert stale() == []
+
+
+def test_a_frame_of_nothing_stale_has_its_columns(tell: Teller) -> None:
+    empty = ln.stale()
+    pipeline(tell, 1)
+    tell.step("plain", "again", "acquire", [], ["raw.csv"], text="new")
+    full = ln.stale()
+    assert len(empty) == 0
+    pd.testing.assert_series_equal(empty.dtypes, full.dtypes)
+    assert empty.index.name == full.index.name == "id"
+    assert empty.index.dtype == full.index.dtype
