@@ -23,7 +23,7 @@ LAYERS: list[set[str]] = [
     {"recording"},
     {"recorder"},
     {"query", "setup", "tracking", "doctor"},
-    {"web"},
+    {"export", "web"},
     {"cli", "testing"},
     {"__init__", "__main__"},
 ]

@@ -49,6 +49,8 @@ class Settings:
         drain_timeout_s: how long the end of a process waits for its events to be recorded; what is
             left then is recorded at the next opening. ``LAMINDB_DRAIN_TIMEOUT``.
         cache_size_bytes: the staging cache is trimmed to this after each download.
+        openlineage: file or URL to which runs are mirrored as OpenLineage events, and the key that
+            the URL asks for; ``LAMINDB_OPENLINEAGE`` and ``LAMINDB_OPENLINEAGE_KEY``, read once.
     """
 
     record_inputs: bool = field(
@@ -70,6 +72,12 @@ class Settings:
     )
     cache_size_bytes: int = field(
         default_factory=lambda: int(_environment_number("LAMINDB_CACHE_SIZE", 50e9))
+    )
+    openlineage: str | None = field(
+        default_factory=lambda: os.environ.get("LAMINDB_OPENLINEAGE") or None
+    )
+    openlineage_key: str | None = field(
+        default_factory=lambda: os.environ.get("LAMINDB_OPENLINEAGE_KEY") or None, repr=False
     )
 
 
