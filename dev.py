@@ -23,6 +23,8 @@ STAMP = VENV / "installed.sha256"
 MATRIX = {
     "lowest": ["--resolution", "lowest-direct"],
     "older": ["sqlalchemy<2.1", "pandas<3"],
+    # from 9.17 on it needs SQLAlchemy 2.0
+    "snakemake-newest": ["snakemake>=9.17"],
 }
 
 

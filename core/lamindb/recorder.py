@@ -49,7 +49,7 @@ logger = logging.getLogger("lamindb")
 
 BATCH = 500
 # so long a batch gathers what follows its first event
-LINGER_S = 0.2
+LINGER_S = 0.6
 READ_WAITS_S = 30.0
 _LONGEST_PAUSE_S = 30.0
 _MOST_IN_MEMORY = 100_000

@@ -60,7 +60,7 @@ class Files:
 
     def __init__(self, base: str, options: Options) -> None:
         self._base = base
-        self._options = options
+        self._wants = options.filter(base)
         self._holder = Holder()
         self._hasher = Writer("lamindb-snakemake-hashes")
         # path → its status, and its content unless that is being read
@@ -75,7 +75,7 @@ class Files:
                 continue
             path = self._path(file)
             uri = self._uri(file, path)
-            if not self._options.wants(uri):
+            if not self._wants(uri):
                 continue
             status, is_folder = _look(path)
             if uri == path:
@@ -97,7 +97,7 @@ class Files:
         for file in job.output:
             path = self._path(file)
             uri = self._uri(file, path)
-            if _is_stream(file) or not self._options.wants(uri):
+            if _is_stream(file) or not self._wants(uri):
                 continue
             status, is_folder = _look(path)
             own = held.pop(path, None)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from fnmatch import fnmatch
 from typing import Any
+
+from lamindb.rules import compiled
 
 
 @dataclass(frozen=True)
@@ -25,12 +27,22 @@ class Options:
             copy=bool(settings.copy),
         )
 
-    def wants(self, uri: str) -> bool:
-        """Whether a file is to be recorded."""
-        if self.include and not any(_matches(uri, pattern) for pattern in self.include):
-            return False
-        return not any(_matches(uri, pattern) for pattern in self.exclude)
+    def filter(self, base: str) -> Callable[[str], bool]:
+        """Return a function that tells whether a file, by path or URL, is to be recorded.
 
+        Args: base: where patterns with a slash start from.
+        """
+        include = [compiled(pattern, base) for pattern in self.include]
+        # the last pattern that matches decides
+        exclude = [
+            (compiled(pattern.removeprefix("!"), base), pattern.startswith("!"))
+            for pattern in reversed(self.exclude)
+        ]
 
-def _matches(uri: str, pattern: str) -> bool:
-    return fnmatch(uri, pattern) or fnmatch(uri, f"*/{pattern}")
+        def wants(uri: str) -> bool:
+            for matches, keeps in exclude:
+                if matches(uri):
+                    return keeps
+            return not include or any(matches(uri) for matches in include)
+
+        return wants
