@@ -37,7 +37,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.fixture(autouse=True)
-def clean_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def clean_environment(
+    request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[None]:
     """Give the test an empty home and working directory, and forget the instance afterwards."""
     home, work = tmp_path / "home", tmp_path / "work"
     home.mkdir()
@@ -53,8 +55,20 @@ def clean_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterat
     monkeypatch.setenv("LAMINDB_USER", "testuser")
     monkeypatch.setenv("PYTHONPATH", str(NO_NETWORK), prepend=os.pathsep)
     monkeypatch.chdir(work)
+    of_engine = request.path.parent.name in ("prefect", "snakemake")
+    if request.node.get_closest_marker("observing") is None and not of_engine:
+        # the files of the tests themselves are no outputs of what they track
+        monkeypatch.setenv("LAMINDB_OBSERVE", "0")
+        _observe(False)
     yield
+    _observe(True)
     _reset_lamindb()
+
+
+def _observe(value: bool) -> None:
+    from lamindb.config import settings
+
+    settings.observe = value
 
 
 def _reset_lamindb() -> None:

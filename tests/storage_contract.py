@@ -74,7 +74,7 @@ class Objects:
 
     def hidden(self) -> set[str]:
         """What is in the instance's own folder beside its settings and its database."""
-        own = ("storage_id", "instance.toml", "lamindb.sqlite")
+        own = ("storage_id", "instance.toml", "lamindb.sqlite", "spool")
         return {
             key
             for key in self.all()

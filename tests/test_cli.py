@@ -620,11 +620,14 @@ def test_what_a_terminal_cannot_show_is_escaped(project: Path) -> None:
     assert json.loads(done.stdout)[0]["key"] == "🧪 café.txt"
 
 
-def test_piped_output_has_one_row_a_line_and_no_colours(project: Path) -> None:
+def test_piped_output_has_one_row_a_line_and_no_colours(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("FORCE_COLOR", raising=False)
     step("t" * 100, outputs=("k" * 200,), params={"p": "v" * 100})
     file, run = ln.select(ln.File).one(), ln.select(ln.Run).one()
     for arguments in (["files"], ["runs"], ["transforms"]):
-        done = spawn(*arguments, COLUMNS="40", FORCE_COLOR="")
+        done = spawn(*arguments, COLUMNS="40")
         assert "\x1b" not in done.stdout
         assert len(done.stdout.splitlines()) == 2
         assert "t" * 100 in done.stdout

@@ -62,7 +62,11 @@ def contents(**fields: object) -> list[str]:
 def objects(storage: Path) -> list[Path]:
     """The objects, and whatever an operation may have left."""
     own = ("lamindb.sqlite", "instance.toml", "storage_id")
-    return [path for path in storage.rglob("*") if path.is_file() and not path.name.startswith(own)]
+    return [
+        path
+        for path in storage.rglob("*")
+        if path.is_file() and not path.name.startswith(own) and path.parent.name != "spool"
+    ]
 
 
 # --- processes ------------------------------------------------------------------------------------

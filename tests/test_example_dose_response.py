@@ -15,6 +15,8 @@ from PIL import Image
 
 from lamindb.dev import datasets
 
+pytestmark = pytest.mark.observing
+
 EXAMPLE = Path(__file__).parents[1] / "examples" / "dose_response"
 
 

@@ -19,6 +19,8 @@ import lamindb as ln
 from lamindb.cli import main
 from lamindb_plain import flow, step
 
+pytestmark = pytest.mark.observing
+
 
 @pytest.fixture(autouse=True)
 def project() -> Path:

@@ -6,7 +6,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from lamindb.testing import Conformance, Scenario
+
+pytestmark = pytest.mark.observing
 
 SCRIPT = """
 from concurrent.futures import ThreadPoolExecutor

@@ -12,6 +12,8 @@ import pytest
 
 from strace import Truth, needs_strace, python, trace
 
+pytestmark = pytest.mark.observing
+
 CSV = "a,b\n" + "".join(f"{n},{n * n}\n" for n in range(50))
 
 # name → code; raw.csv, more/other.csv and old.txt are there before

@@ -11,6 +11,8 @@ import pytest
 import lamindb as ln
 from lamindb import config, instance
 
+pytestmark = pytest.mark.observing
+
 GUIDE = Path(__file__).parent.parent / "docs" / "guide" / "track-files.md"
 CELLS = [
     "import lamindb as ln",

@@ -171,6 +171,18 @@ def test_undoing_a_file_leaves_what_lies_in_a_folder_of_its_name(
     assert lying(store) == {"key": "old", **BESIDE}
 
 
+@pytest.mark.parametrize("new", [hash_bytes(b"new"), None])
+def test_undoing_keeps_what_another_has_put_at_the_key_beside(new: str | None, bucket: str):
+    store = Store(f"{bucket}/some")
+    lay(store, {"key": "theirs", "aside": "old"})
+    step = Step("storage", "key", aside="aside", aside_hash=hash_bytes(b"old"), new_hash=new)
+    undo(store, replace(step, aside_type=FILE_HASH, new_type=FILE_HASH if new else None))
+    found = lying(store)
+    assert found.pop("key") == "old"
+    [(name, content)] = found.items()
+    assert (name.startswith("key.found-"), content) == (True, "theirs")
+
+
 def test_undoing_twice_changes_nothing_more(memory: Store):
     for step, reached, before in REACHED:
         lay(memory, reached)

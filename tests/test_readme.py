@@ -6,6 +6,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
+pytestmark = pytest.mark.observing
+
 README = Path(__file__).parent.parent / "README.md"
 BLOCK = re.compile(r"(<!-- not run here:[^\n]*-->\n)?```(bash|python|text)\n(.*?)```", re.DOTALL)
 

@@ -16,6 +16,8 @@ import lamindb as ln
 from lamindb import instance
 from lamindb_plain.commands import Command, parsed_arguments
 
+pytestmark = pytest.mark.observing
+
 LAMIN = [sys.executable, "-m", "lamindb"]
 
 

@@ -16,6 +16,7 @@ from uuid import uuid4
 
 import fsspec
 import pytest
+from botocore.exceptions import ClientError
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
@@ -37,7 +38,8 @@ from lamindb.errors import (
     RecordError,
     StorageFullError,
 )
-from lamindb.storage.sources import stored_digest
+from lamindb.storage.sources import LocalSource, stored_digest
+from lamindb.storage.store import Store
 
 pytest.register_assert_rewrite("storage_contract")
 
@@ -122,6 +124,72 @@ class TestS3(StagingContract, StorageContract):
         objects.put("data", b"of somebody")
         ln.delete(folder, delete_data=True)
         assert objects.seen() == {"data": b"of somebody"}
+
+    @pytest.mark.parametrize("size", [5, 60 * 2**20], ids=["in one part", "in several"])
+    def test_what_another_puts_at_the_key_meanwhile_stays(
+        self, objects: Objects, data: Path, size: int, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        source = local_file(data, "a.bin", bytes(size))
+        write = Store.write
+
+        def after_another(store: Store, *arguments: Any) -> Any:
+            objects.put("k.bin", b"of a colleague")
+            return write(store, *arguments)
+
+        monkeypatch.setattr(Store, "write", after_another)
+        with pytest.raises(KeyConflictError, match="no record knows"):
+            ln.add(ln.File(source, key="k.bin"))
+        assert objects.seen() == {"k.bin": b"of a colleague"}
+
+    def test_what_another_puts_into_a_folder_meanwhile_stays(
+        self, objects: Objects, data: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        for name in "abc":
+            local_file(data / "d", f"{name}.txt")
+        write = Store._write_remote
+
+        def after_another(store: Store, stream: Any, key: str, *arguments: Any) -> Any:
+            if key == "d/b.txt":
+                objects.put("d/b.txt", b"of a colleague")
+            return write(store, stream, key, *arguments)
+
+        monkeypatch.setattr(Store, "_write_remote", after_another)
+        with pytest.raises(KeyConflictError, match="no record knows"):
+            Store(objects.root).write(LocalSource(data / "d"), "d")
+        assert objects.seen() == {"d/b.txt": b"of a colleague"}
+
+    def test_undoing_does_not_remove_what_another_has_put_at_the_key(
+        self, objects: Objects, data: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def fail(store: Store, *arguments: Any) -> Any:
+            objects.put("k.txt", b"of a colleague")
+            raise OSError(5, "Input/output error")
+
+        monkeypatch.setattr(Store, "write", fail)
+        with pytest.raises(OSError, match="Input/output"):
+            ln.add(ln.File(local_file(data, "a.txt", "a"), key="k.txt"))
+        assert objects.seen() == {"k.txt": b"of a colleague"}
+
+    def test_a_store_without_conditional_writes_is_written_to_all_the_same(
+        self, objects: Objects, data: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        from s3fs.core import S3File
+
+        call = S3File._call_s3
+        refused = []
+
+        def refuse(file: Any, method: str, *arguments: Any, **options: Any) -> Any:
+            if options.get("IfNoneMatch"):
+                refused.append(method)
+                response = {"Error": {"Code": "NotImplemented", "Message": "If-None-Match"}}
+                raise OSError(5, "no such header") from ClientError(response, method)
+            return call(file, method, *arguments, **options)
+
+        monkeypatch.setattr(S3File, "_call_s3", refuse)
+        for name in "ab":
+            ln.add(ln.File(local_file(data, name, name), key=name))
+        assert objects.seen() == {"a": b"a", "b": b"b"}
+        assert len(refused) == 1
 
     def test_the_store_says_itself_what_its_objects_hold(
         self, objects: Objects, data: Path

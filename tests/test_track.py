@@ -28,6 +28,8 @@ from lamindb.errors import LaminError, PluginError, RecordError, TransformUnknow
 from lamindb.hooks import InferredTransform, RunStarted, emit, hookimpl, plugins
 from lamindb.records import active
 
+pytestmark = pytest.mark.observing
+
 TRACK = "import lamindb as ln; ln.track()"
 
 

@@ -12,6 +12,8 @@ import lamindb as ln
 from lamindb import instance
 from lamindb_plain import claims
 
+pytestmark = pytest.mark.observing
+
 BEGIN = """
 import lamindb as ln
 ln.track()

@@ -27,6 +27,7 @@ from lamindb.db.schema import claim, journal
 from lamindb.errors import BusyError, DatabaseError, DataMissingError, LaminError, LeaseLostError
 from lamindb.identifiers import random_id
 from lamindb.processes import is_dead, this_process
+from lamindb.storage.hashing import FILE_HASH
 from lamindb.storage.keys import ancestors
 from lamindb.storage.sources import digest
 from lamindb.storage.store import INCOMING, Store
@@ -434,8 +435,7 @@ def undo(store: Store, step: Step) -> None:
     if step.aside is None and (store.is_local or step.new_hash is None):
         _remove_if_ours(store, step)
     elif step.aside is None:
-        # what was free when it was claimed holds ours, perhaps in part: half a directory
-        store.remove(step.final, step.new_type)
+        _remove_written(store, step)
     elif store.exists(step.aside, step.aside_type):
         if not store.is_local and _holds(store, step.final, step.aside_hash, step.aside_type):
             store.remove(step.aside, step.aside_type)  # the copy aside had not come to its end
@@ -448,16 +448,27 @@ def undo(store: Store, step: Step) -> None:
 
 def _clear_way(store: Store, step: Step) -> None:
     """Free the key of what was moved aside; what somebody else has put there is kept beside."""
-    if not store.is_local:
-        for hash_type in {step.aside_type, step.new_type or step.aside_type}:
-            store.remove(step.final, hash_type)
+    is_one_file = step.aside_type == FILE_HASH and step.new_type in (None, FILE_HASH)
+    if not store.is_local and not (store.is_atomic and is_one_file):
+        store.remove(step.final, step.aside_type)  # what is left of it was copied aside
+        if step.new_hash is not None and step.new_type != step.aside_type:
+            _remove_written(store, step)
         return
     _remove_if_ours(store, step)
-    if not store.exists(step.final):
+    if not store.exists(step.final, step.aside_type):
         return
     beside = f"{step.final}.found-{random_id(6)}"
     logger.warning("%s was put where an older object belongs: it is kept as %s", step.final, beside)
-    store.move(step.final, beside)
+    store.move(step.final, beside, step.aside_type)
+
+
+def _remove_written(store: Store, step: Step) -> None:
+    """Remove what was written to a key that was free when it was claimed."""
+    if store.is_atomic and step.new_type == FILE_HASH:
+        _remove_if_ours(store, step)
+    else:
+        # it holds ours, perhaps in part: half a directory, or of a file what came through
+        store.remove(step.final, step.new_type)
 
 
 def _remove_if_ours(store: Store, step: Step) -> None:

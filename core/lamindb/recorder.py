@@ -149,6 +149,14 @@ class Recorder:
             lane.flush(max(deadline - time.monotonic(), 0.0)) for lane in (self._runs, self._files)
         )
 
+    def say_left(self, limit_s: float) -> None:
+        """Say, unless the reason was said, that some of what was told is not recorded yet."""
+        self._trouble.warn_once(
+            "database",
+            f"the database did not take all within {limit_s:g} s: what is left waits on disk, and "
+            f"is recorded when the instance {self.config.name!r} is next opened",
+        )
+
     def close(self) -> None:
         for lane in (self._runs, self._files):
             lane.stop()
@@ -390,7 +398,9 @@ def close(timeout_s: float | None = None) -> None:
     global _recorder, _is_refused
     recorder = _recorder
     if recorder is not None:
-        recorder.flush(settings.drain_timeout_s if timeout_s is None else timeout_s)
+        limit_s = settings.drain_timeout_s if timeout_s is None else timeout_s
+        if not recorder.flush(limit_s):
+            recorder.say_left(limit_s)
         recorder.close()
     _recorder, _is_refused = None, False
     environments.forget()

@@ -242,3 +242,12 @@ def roles(run: ln.Run, role: str) -> list[str]:
             .order_by(file.c.name)
         )
         return list(connection.execute(query).scalars())
+
+
+def how_known(run: ln.Run) -> dict[tuple[str, str], str]:
+    """Return how each file of a run is known, by name and role."""
+    file, link = schema.file, schema.run_file
+    with instance.current().database.read() as connection:
+        query = select(file.c.name, link.c.role, link.c.how).join(link, link.c.file_id == file.c.id)
+        rows = connection.execute(query.where(link.c.run_id == run.id)).all()
+    return {(row.name, row.role): row.how for row in rows}

@@ -9,14 +9,14 @@ from pathlib import Path
 from snakemake_workflows import BIN
 
 import lamindb as ln
-from lamindb.testing import Conformance, Scenario
+from lamindb.testing import Conformance, Scenario, steps
 
 SNAKEFILE = """
 rule report:
     input: "stats.json", "plot.svg"
     output: "report.html"
     cache: True
-    shell: "python -m lamindb.testing.steps report {input} {output}"
+    shell: "python STEPS report {input} {output}"
 
 rule clean:
     input: "raw.csv"
@@ -24,19 +24,19 @@ rule clean:
     params: threshold=2
     retries: RETRIES
     cache: True
-    shell: "python -m lamindb.testing.steps clean {input} {output} --threshold {params.threshold}"
+    shell: "python STEPS clean {input} {output} --threshold {params.threshold}"
 
 rule stats:
     input: "clean.csv"
     output: "stats.json"
     cache: True
-    shell: "python -m lamindb.testing.steps stats {input} {output}"
+    shell: "python STEPS stats {input} {output}"
 
 rule plot:
     input: "clean.csv"
     output: "plot.svg"
     cache: True
-    shell: "python -m lamindb.testing.steps plot {input} {output}"
+    shell: "python STEPS plot {input} {output}"
 """
 # the process that is killed with its job
 START = """
@@ -49,6 +49,8 @@ os.execv(sys.argv[1], sys.argv[1:])
 class TestSnakemake(Conformance):
     def run(self, scenario: Scenario, folder: Path) -> None:
         text = SNAKEFILE.replace("RETRIES", "2" if scenario == "retries" else "0")
+        # as a file, it imports nothing beside
+        text = text.replace("STEPS", steps.__file__)
         if scenario != "cached":
             text = text.replace("    cache: True\n", "")
         (folder / "Snakefile").write_text(text)

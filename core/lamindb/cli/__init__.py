@@ -29,12 +29,18 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "runs": ("records:runs", "List runs, the newest first."),
     "transforms": ("records:transforms", "List what has been run."),
     "show": ("show:show", "Show a file, run or transform, and where it comes from."),
-    "lineage": ("lineage:lineage", "Show what a file or run comes from, or what came of it."),
+    "lineage": ("lineage:lineage", "Show where a file or run comes from, or what came of it."),
     "why": ("questions:why", "Say why a file differs from its previous version."),
-    "stale": ("questions:stale", "List what is out of date, in the order to make it anew."),
+    "stale": (
+        "questions:stale",
+        "List what is out of date, in the order in which to make it anew.",
+    ),
     "diff": ("questions:diff", "Show what differs between two runs."),
     "export": ("export:export", "Write records in the formats of others."),
-    "serve": ("serve:serve", "Show the records in the browser, on this machine."),
+    "serve": (
+        "serve:serve",
+        "Show the records in the browser, on this machine, until interrupted.",
+    ),
     "doctor": ("maintenance:doctor", "Compare the records with what is there."),
     "db": ("maintenance:db", "Look after the database."),
 }

@@ -50,6 +50,11 @@ class Store:
         return not is_remote(self.root)
 
     @property
+    def is_atomic(self) -> bool:
+        """Whether a file is there as a whole or not at all, whoever writes it."""
+        return self.root.startswith(("s3://", "s3a://", "gs://", "gcs://"))
+
+    @property
     def type(self) -> str:
         return "local" if self.is_local else self.root.split("://", 1)[0]
 
@@ -170,23 +175,37 @@ class Store:
 
         A local object is on the disk, not only in its cache, when this returns.
         """
-        write = self._write_local if self.is_local else self._write_remote
         if self.is_local and os.path.lexists(self.path(key)):
             raise self._explain(FileExistsError(errno.EEXIST, "it exists", key), key)
         if source.is_directory and self.is_local:
             with self._explaining(key):
                 self.path(key).mkdir(parents=True)
+        try:
+            return self._write(source, key, advance)
+        except _UnconditionalError:
+            _unconditional.add(self.root)
+            return self._write(source, key, advance)
+
+    def _write(self, source: Source, key: str, advance: Advance | None) -> Digest:
+        write = self._write_local if self.is_local else self._write_remote
+        begun = []
 
         def place(entry: Entry, stream: BinaryIO) -> tuple[bytes, int]:
             target = f"{key}/{entry.path}" if entry.path else key
-            with self._explaining(target):
-                return write(stream, target, advance)
+            begun.append(target)
+            try:
+                with self._explaining(target):
+                    return write(stream, target, advance)
+            except KeyConflictError:
+                begun.remove(target)  # what is there is another's
+                raise
 
         try:
             return digest(source, place)
         except BaseException:
-            with suppress(LaminError):
-                self.remove(key)
+            for each in [key] if self.is_local else begun:
+                with suppress(LaminError):
+                    self.remove(each, None if self.is_local else FILE_HASH)
             raise
 
     def _write_local(
@@ -204,12 +223,20 @@ class Store:
         self, stream: BinaryIO, key: str, advance: Advance | None
     ) -> tuple[bytes, int]:
         fs, path = filesystem(self.uri(key))
-        target = fs.open(path, "wb")
+        is_conditional = self.root.startswith(_CONDITIONAL) and self.root not in _unconditional
+        target = fs.open(path, "xb" if is_conditional else "wb")
         try:
             result = copy_hashing(stream, target, advance)
+            if is_conditional and not result[1] and fs.isfile(path):
+                raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), path)
             target.close()
-        except BaseException:
+        except BaseException as error:
             _discard(target)
+            code = _code_of(error) if is_conditional else ""
+            if code in ("PreconditionFailed", "ConditionalRequestConflict"):
+                raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), path) from error
+            if code == "NotImplemented":
+                raise _UnconditionalError from error
             raise
         written = fs.info(path)["size"]
         if written != result[1]:
@@ -328,7 +355,7 @@ class Store:
     def _explaining(self, key: str) -> Iterator[None]:
         try:
             yield
-        except LaminError:
+        except (LaminError, _UnconditionalError):
             raise
         except OSError as error:
             raise self._explain(error, key) from error
@@ -362,6 +389,22 @@ class Store:
         if isinstance(error, FileNotFoundError):
             return StorageMissingError(f"{where} cannot be reached ({error}): is its root there?")
         return StorageError(f"{where} failed ({error}): check the disk or the network, try again")
+
+
+# s3fs writes to a free key only where it is told so, if the store does: for others it is a wish
+_CONDITIONAL = ("s3://", "s3a://")
+# the roots of those that refuse such a wish
+_unconditional: set[str] = set()
+
+
+class _UnconditionalError(Exception):
+    """The store takes no writes on a condition."""
+
+
+def _code_of(error: BaseException) -> str:
+    """Return the code by which S3 says why it refused; s3fs hides it behind a builtin error."""
+    response = getattr(error.__cause__, "response", None) or getattr(error, "response", None)
+    return str(response.get("Error", {}).get("Code", "")) if isinstance(response, dict) else ""
 
 
 T = TypeVar("T")

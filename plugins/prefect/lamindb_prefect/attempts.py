@@ -75,7 +75,12 @@ class Attempt:
         self.is_over = False
         self._context = context
         self.was_told = False
-        self._files = Files(self.run, self.definition.options, self.at)
+        self._files = Files(
+            self.run,
+            self.definition.options,
+            self.at,
+            watches_folders=self.definition.kind == "task",  # a flow's are its tasks'
+        )
         self._parameters = of_user(tracked, context.parameters or {})
 
     def start(self) -> None:
@@ -136,6 +141,7 @@ class Attempt:
     def _end(self) -> None:
         self.is_over = True
         contexts.suspended.discard(self.run)
+        self._files.end()
         self._files.read()
 
     def _tell(self, status: Status, error: str | None) -> None:

@@ -5,13 +5,16 @@ from __future__ import annotations
 import inspect
 import sys
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass, fields
+from functools import cache
 from pathlib import Path, PurePath
 from typing import Any, Literal
 
 from lamindb import config
 from lamindb.errors import LaminError
-from lamindb.hooks import InferredTransform, key_in_repository, source_hash
+from lamindb.hooks import InferredTransform, code_key, source_hash
+from lamindb.storage.store import Store
 
 Kind = Literal["flow", "task"]
 
@@ -95,9 +98,9 @@ class Definition:
         """Name the file, the same wherever the project is checked out; else the module."""
         file = self._file or config.notebook_path()
         if file is None:
-            return self._module if self._module != "__main__" else _in_project(Path.cwd())
+            return self._module if self._module != "__main__" else _place_of(Path.cwd())
         if not file.is_relative_to(sys.prefix):
-            return key_in_repository(file) or _in_project(file)
+            return _place_of(file)
         return self._module  # an installed package
 
     def __getstate__(self) -> dict[str, Any]:
@@ -110,15 +113,15 @@ def _plain(name: str) -> str:
     return name.replace("_", "-")
 
 
-def _in_project(path: Path) -> str:
-    try:
-        instance = config.configuration()
-    except LaminError:
-        return str(path)
-    folder = instance.folder
-    if folder is None or not path.is_relative_to(folder):
-        return str(path)
-    return f"{instance.name}/{path.relative_to(folder).as_posix()}"
+@cache
+def _place_of(path: Path) -> str:
+    """Return the key of a file without asking the database: the storage's marker names its id."""
+    root, storage_id = None, None
+    with suppress(LaminError, OSError):
+        store = Store(config.configuration().storage)
+        if store.is_local and (storage_id := store.read_marker()) is not None:
+            root = Path(store.root)
+    return code_key(path, root, storage_id)
 
 
 def _file_of(function: Callable[..., Any]) -> Path | None:

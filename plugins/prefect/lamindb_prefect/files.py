@@ -11,14 +11,13 @@ import time
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from lamindb.hooks import FileRead, FileRetracted, FileStat, FileWritten, emit
+from lamindb.hooks.events import How
 from lamindb_prefect.definitions import Options
 from lamindb_prefect.paths import STORES, Named, absolute, paths_in, scheme_of
 from lamindb_prefect.rules import is_wanted
-
-How = Literal["declared", "observed"]
 
 MOST_ENTRIES = 1000
 # what clocks of file systems may be behind by: of a kernel's tick, and of a file server
@@ -79,6 +78,24 @@ class Claims:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._by_uri: dict[str, tuple[str, FileStat | None, int]] = {}
+        self._watchers: dict[str, dict[str, bool]] = {}
+
+    def watch(self, run: str, folder: str) -> None:
+        """A run looks at what will appear in a folder; with others, none can tell whose it is."""
+        with self._lock:
+            watchers = self._watchers.setdefault(folder, {})
+            watchers[run] = True
+            if len(watchers) > 1:
+                watchers.update(dict.fromkeys(watchers, False))
+
+    def unwatch(self, run: str, folder: str) -> bool:
+        """Return whether the run was the only one to look, all the time."""
+        with self._lock:
+            watchers = self._watchers.get(folder, {})
+            was_alone = watchers.pop(run, True)
+            if not watchers:
+                self._watchers.pop(folder, None)
+            return was_alone
 
     def add(self, run: str, uri: str, stat: FileStat | None) -> None:
         with self._lock:
@@ -99,13 +116,20 @@ _claims = Claims()
 class Files:
     """What an attempt did to files, told as soon as it is known."""
 
-    def __init__(self, run: str, options: Options, at: dt.datetime) -> None:
-        """Args: at: when the attempt began."""
+    def __init__(
+        self, run: str, options: Options, at: dt.datetime, *, watches_folders: bool = True
+    ) -> None:
+        """Args: at: when the attempt began; watches_folders: whether what appears in a folder that
+        an argument names is its doing.
+        """
         self.run = run
         self._options = options
         self._at = at
         self._began_ns = time.time_ns()
         self._arguments: dict[str, tuple[Named, Look | None, bool]] = {}
+        self._watches_folders = watches_folders
+        self._watched: list[str] = []
+        self._shared: set[str] = set()
         self.written: dict[str, FileStat | None] = {}
 
     # --- arguments --------------------------------------------------------------------------------
@@ -122,6 +146,12 @@ class Files:
                 self._arguments[named.uri] = named, look, is_input
                 if is_input:  # also for a run that is killed
                     self._tell_read(named, look)
+                if look is not None and look.is_directory:
+                    if self._watches_folders:
+                        self._watched.append(named.uri)
+                        _claims.watch(self.run, named.uri)
+                    else:
+                        self._shared.add(named.uri)
 
     def read(self, without: Collection[str] = ()) -> None:
         """Tell of the arguments that the attempt has read, however it ended."""
@@ -132,9 +162,9 @@ class Files:
                 self._tell_read(named, before)
 
     def _tell_read(self, named: Named, look: Look | None) -> None:
-        if not is_wanted(named.uri, self._options):
-            return
         how: How = "observed" if named.is_text else "declared"
+        if not is_wanted(named.uri, self._options, is_named=not named.is_text):
+            return
         stat = note = None
         if named.is_remote:
             note = "it is remote, and was not read again to hash it"
@@ -152,13 +182,18 @@ class Files:
             now = look_at(uri)
             if now is None or now == before:
                 continue
-            if not now.is_directory or before is None:
-                if not (now.is_directory and named.is_text):
-                    self._write(uri, "observed", now)
-            elif before.inside is not None and now.inside is not None:
-                for inner, state in now.inside.items():
-                    if before.inside.get(inner) != state and (found := look_at(inner)):
-                        self._write(inner, "observed", found)
+            if not now.is_directory or (before is None and not named.is_text):
+                self._write(uri, "observed", now, is_named=not named.is_text)
+            elif before is not None and uri not in self._shared:
+                for inner in _changed_inside(before, now):
+                    if (found := look_at(inner)) is not None:
+                        self._write(inner, "observed", found, is_named=False)
+
+    def end(self) -> None:
+        """Whatever the end: what lies in the folders is no longer this attempt's doing."""
+        for folder in self._watched:
+            if not _claims.unwatch(self.run, folder):
+                self._shared.add(folder)
 
     # --- results ----------------------------------------------------------------------------------
 
@@ -178,7 +213,7 @@ class Files:
             changed_ns = max(now.stat.mtime_ns, now.stat.ctime_ns)
             if named.is_text:
                 if not now.is_directory and changed_ns >= self._began_ns - _TICK_NS:
-                    self._write(named.uri, "declared", now)
+                    self._write(named.uri, "declared", now, is_named=False)
             elif argument is None and changed_ns < self._began_ns - _SERVER_NS:
                 # it was found, not made
                 self._tell_read(named, now)
@@ -193,10 +228,12 @@ class Files:
             look = None if named.is_remote else look_at(named.uri)
             if look is None and not named.is_remote and not named.is_text:
                 missing.append(named.uri)
-            if is_wanted(named.uri, self._options):
+            how: How = "observed" if named.is_text else "declared"
+            if is_wanted(named.uri, self._options, is_named=not named.is_text):
                 stat = look.stat if look is not None and not look.is_directory else None
-                how: How = "observed" if named.is_text else "declared"
                 emit(FileWritten(run=self.run, uri=named.uri, how=how, stat=stat, reused=True))
+            # the flow that returns it has not made it either
+            _claims.add(self.run, named.uri, look.stat if look is not None else None)
         self.read(without={named.uri for named in named_by_result})
         return missing
 
@@ -230,9 +267,11 @@ class Files:
         for uri in self.written:
             emit(FileRetracted(run=self.run, uri=uri, reason=reason))
 
-    def _write(self, uri: str, how: How, now: Look) -> None:
+    def _write(self, uri: str, how: How, now: Look, *, is_named: bool = True) -> None:
         stat = now.stat
-        if self.written.get(uri) == stat or not is_wanted(uri, self._options):
+        if self.written.get(uri) == stat:
+            return
+        if not is_wanted(uri, self._options, is_named=is_named):
             return
         if _claims.is_of_another(self.run, uri, stat, self._began_ns):
             return
@@ -243,13 +282,19 @@ class Files:
         emit(FileWritten(run=self.run, uri=uri, how=how, stat=None if now.is_directory else stat))
 
     def _write_remote(self, uri: str, how: How, note: str | None = None) -> None:
-        if uri in self.written or not is_wanted(uri, self._options):
+        if uri in self.written or not is_wanted(uri, self._options, is_named=True):
             return
         if _claims.is_of_another(self.run, uri, None, self._began_ns):
             return
         self.written[uri] = None
         _claims.add(self.run, uri, None)
         emit(FileWritten(run=self.run, uri=uri, how=how, hash_note=note))
+
+
+def _changed_inside(before: Look, now: Look) -> list[str]:
+    if before.inside is None or now.inside is None:
+        return []  # too much to look at
+    return [path for path, state in now.inside.items() if before.inside.get(path) != state]
 
 
 def _is_data(named: Named, look: Look) -> bool:
