@@ -17,8 +17,6 @@ import sys
 import tempfile
 from pathlib import Path
 
-from lamindb_plain.code import source_hash  # noqa: F401 - fails early where nothing is installed
-
 WORK = """
 from pathlib import Path
 for number in range({files}):
