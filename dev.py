@@ -70,6 +70,7 @@ def test(arguments: list[str], *, full: bool) -> int:
         arguments = ["-n", str(min(os.cpu_count() or 1, 8)), "--dist", "loadgroup", *arguments]
     if not full:
         return run("-m", "pytest", "-m", "not full", *arguments)
+    quietly(PYTHON, "-m", "uv", "pip", "install", "--python", PYTHON, "-e", ".[test-full]")
     codes = [run("-m", "pytest", *arguments, LAMINDB_TEST_FULL="1")]
     for name, wanted in MATRIX.items():
         python = install_with(name, wanted)
