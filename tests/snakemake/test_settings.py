@@ -1,8 +1,9 @@
 """The settings of the plugin: which files, where, and whether they are copied."""
 
 import pytest
-from lamindb_snakemake.options import Options
 from snakemake_workflows import Project, new_project
+
+from lamindb_snakemake.options import Options
 
 SNAKEFILE = """
 rule make:
