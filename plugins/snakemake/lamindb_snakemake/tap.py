@@ -108,7 +108,7 @@ class Tap(logging.Handler):
         else:
             self._recording.last_error = text
 
-    # --- where the workflow is hidden  -------------------------------------------------------------
+    # --- where the workflow is hidden  ------------------------------------------------------------
 
     def _record_what_is_said(self, started: dict[str, Any]) -> None:
         """Fall back on the records alone."""
