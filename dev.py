@@ -54,7 +54,7 @@ def main() -> int:
         return test(rest, full=chosen.full)
     if chosen.chore == "lint":
         return lint()
-    return run("docs/generate.py")
+    return run("docs/generate.py") or run("docs/lineage_guide.py")
 
 
 def demo() -> int:

@@ -9,6 +9,7 @@ import shutil
 import sqlite3
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, suppress
@@ -25,7 +26,13 @@ from fsspec.implementations.memory import MemoryFileSystem
 import lamindb as ln
 from lamindb import instance, journal, processes
 from lamindb.db import schema
-from lamindb.errors import BusyError, DataChangedError, KeyConflictError
+from lamindb.errors import (
+    BusyError,
+    DataChangedError,
+    KeyConflictError,
+    LaminError,
+    ObjectChangedError,
+)
 from lamindb.journal import Step, undo
 from lamindb.processes import is_dead, is_running, this_process
 from lamindb.storage.hashing import FILE_HASH, ManifestLine, hash_bytes, manifest_digest
@@ -417,6 +424,44 @@ def test_a_folder_and_a_key_inside_it_are_not_added_at_once(
         ln.add(adding(keys[1]))
     assert first.stage().exists()
     assert {file.key for file in ln.select(ln.File).all()} == {keys[0], "ab/c.txt"}
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_a_reader_waits_for_the_end_of_a_replacement(
+    fails: bool, storage: Path, monkeypatch: pytest.MonkeyPatch
+):
+    ln.add(ln.File(source("old"), key="a.txt"))
+    record, reader = (ln.select(ln.File).one() for _ in range(2))
+    record.replace(source("new"))
+    found: Any = None
+
+    def read() -> None:
+        nonlocal found
+        try:
+            found = reader.load()
+        except LaminError as error:
+            found = error
+
+    thread = threading.Thread(target=read)
+
+    def let_read() -> None:
+        assert not (storage / "a.txt").exists()
+        thread.start()
+        time.sleep(0.2)
+        assert thread.is_alive()
+        if fails:
+            raise DataChangedError("it changed")
+
+    meanwhile(monkeypatch, let_read)
+    with suppress(DataChangedError):
+        ln.add(record)
+    thread.join()
+    if fails:
+        assert found == "old"
+    else:
+        assert isinstance(found, ObjectChangedError)
+        assert "was replaced meanwhile: select it again" in str(found)
+        assert ln.select(ln.File).one().load() == "new"
 
 
 def test_a_folder_that_is_registered_meanwhile_keeps_what_it_was_recorded_with(

@@ -90,7 +90,7 @@ def contents(records: list[ln.File]) -> State:
 
 def observe() -> State:
     """Return what all objects hold; there is none without a record, and none without an object."""
-    records = ln.select(ln.File, all_versions=True).all()
+    records = stored()
     latest = [record.key for record in records if record.is_latest and record.key]
     assert len(latest) == len(set(latest)), "a key has two latest records"
     store = instance.current().default_location.store
@@ -101,6 +101,13 @@ def observe() -> State:
     }
     assert set(store.keys()) | keys_below(store, VERSIONS) == expected
     return contents(records)
+
+
+def stored() -> list[ln.File]:
+    """The files of the storage, without those that a run was seen to write elsewhere."""
+    here = instance.current().default_storage_id
+    found: list[ln.File] = ln.select(ln.File, all_versions=True, storage_id=here).all()
+    return found
 
 
 def keys_below(store: Store, folder: str) -> set[str]:
@@ -651,8 +658,7 @@ def keep_busy(own: str, log: str, seed: int, until: str = "") -> None:
         os.write(notes, json.dumps([word, value]).encode() + b"\n")
 
     ln.track(transform=ln.Transform(own))
-    files = ln.select(ln.File, all_versions=True).all()
-    state = contents([file for file in files if (file.key or file.name).startswith(own)])
+    state = contents([file for file in stored() if (file.key or file.name).startswith(own)])
     note("start", state)
     number = 0
     while not (until and Path(until).exists()):

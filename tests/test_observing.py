@@ -4,6 +4,7 @@ import asyncio
 import os
 import subprocess
 import sys
+import types
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -241,6 +242,20 @@ def test_lineage_is_known_by_path_by_source_by_the_stored_path_and_by_content() 
         "copy.txt": ("input", "observed", "content"),
         "load": ("input", "declared", "path"),
     }
+
+
+def test_what_lamindb_itself_writes_is_no_output(monkeypatch: pytest.MonkeyPatch) -> None:
+    from lamindb import formats
+
+    def download(path: str) -> None:
+        Path(path).write_text("data")
+
+    # as of a function of the package
+    own = types.FunctionType(download.__code__, {**vars(formats)}, closure=None)
+    run = tracked()
+    own("downloaded.txt")
+    Path("c.txt").write_text("c")
+    assert files(run) == ([], ["c.txt"])
 
 
 def test_a_folder_of_a_format_counts_as_one_file() -> None:

@@ -179,6 +179,19 @@ def test_a_chain_of_yesterdays_is_followed_to_its_end(tell: Teller) -> None:
     assert len(str(found).splitlines()) > days
 
 
+def test_one_change_that_came_by_several_ways_is_said_once(tell: Teller) -> None:
+    for number in ("1", "2"):
+        tell.step("plain", f"a{number}", "a", [], ["a.txt"], text=number, params={"p": number})
+        tell.step("plain", f"b{number}", "b", ["a.txt"], ["b1.txt", "b2.txt"], text=number)
+        read = ["a.txt", "b1.txt", "b2.txt"]
+        tell.step("plain", f"c{number}", "c", read, ["c.txt"], text=number)
+    found = ln.why("c.txt")
+    assert [str(each) for each in found.changes] == ["params: p: 1 → 2"]
+    assert found.answer.endswith("because of params: p: 1 → 2")
+    assert str(found).count("params: p: 1 → 2") == 2  # in the answer, and where it is explained
+    assert "b2.txt: as said elsewhere" in str(found)
+
+
 # --- diff ---------------------------------------------------------------------------------------
 
 

@@ -357,6 +357,15 @@ def recover(database: Database, locate: Locate) -> int:
     return settled
 
 
+def is_claimed(database: Database, storage_id: str, key: str) -> bool:
+    """Whether an operation is working on the object at a key, or is to be undone there."""
+    with database.read() as connection:
+        found = connection.execute(
+            select(claim.c.key).where(claim.c.storage_id == storage_id, claim.c.key == key)
+        )
+        return found.scalar() is not None
+
+
 def is_abandoned(row: Mapping[str, Any]) -> bool:
     """Whether nobody works on an operation any more: its lease ran out, or its owner is dead.
 

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 R = TypeVar("R")
+_SHOWN = 20
 RECORDS: tuple[type[Record], ...] = (File, Transform, Run, Storage, User)
 
 
@@ -138,6 +139,14 @@ class Query(Generic[R]):
 
     def __repr__(self) -> str:
         return f"<Query of {self._described()}>"
+
+    def _repr_html_(self) -> str | None:
+        """What a notebook shows: the first rows, and how many there are."""
+        if len(self._entities) != 1 or not is_mapped(self._entities[0]):
+            return None
+        shown = self.limit(_SHOWN) if self._statement._limit_clause is None else self
+        frame: str = shown.df()._repr_html_()  # type: ignore[operator]
+        return f"{frame}<p>{self.count():,} in all</p>"
 
 
 def select(*entities: Any, all_versions: bool = False, **fields: Any) -> Query[Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -19,7 +20,7 @@ from lamindb.graph.references import first, rows, subject_of
 if TYPE_CHECKING:
     import pandas as pd
 
-_DEEPEST = 50
+_MOST = 200
 _COLUMNS = {
     "depth": WHOLE,
     "of": TEXT,
@@ -38,7 +39,7 @@ class Cause:
     Attributes:
         of: the file, or the run whose value was used; run: the name of the runs.
         changes: between the runs; unknown: what is not recorded of them, as sentences.
-        causes: of the inputs and values that differ.
+        causes: of the inputs and values that differ; again: those that stand elsewhere already.
     """
 
     of: str
@@ -46,13 +47,34 @@ class Cause:
     changes: list[Change] = field(default_factory=list)
     unknown: list[str] = field(default_factory=list)
     causes: list[Cause] = field(default_factory=list)
+    again: list[Cause] = field(default_factory=list)
 
     @property
     def roots(self) -> list[Change]:
         """The changes that nothing recorded explains: those that people made."""
-        explained = {cause.of for cause in self.causes if cause.changes}
-        own = [each for each in self.changes if each.what != "inputs" or each.name not in explained]
-        return own + [change for cause in self.causes for change in cause.roots]
+        reached = self._reached()
+        explaining = {id(each) for each in reached if any(e.changes for e in each._reached())}
+        found: dict[Change, None] = {}
+        for cause in reached:
+            explained = {
+                each.of for each in (*cause.causes, *cause.again) if id(each) in explaining
+            }
+            for change in cause.changes:
+                if change.what != "inputs" or change.name not in explained:
+                    found[change] = None
+        return list(found)
+
+    def _reached(self) -> list[Cause]:
+        """This one and those behind it, the nearest first, each once."""
+        reached = {id(self): self}
+        left = [self]
+        while left:
+            cause = left.pop(0)
+            for each in (*cause.causes, *cause.again):
+                if id(each) not in reached:
+                    reached[id(each)] = each
+                    left.append(each)
+        return list(reached.values())
 
 
 @dataclass(frozen=True)
@@ -148,10 +170,11 @@ def _explained(row: Row, previous: Row, name: str, other: str) -> Why:
         )
     if new["id"] == old["id"]:
         return Why(row, previous, f"{name} and {other} were both written by the run {new['id']}")
-    cause = _Walk().explain(label(row), old, new)
-    if cause.roots:
-        first_ = " and ".join(str(each) for each in cause.roots[:2])
-        more = f", and {len(cause.roots) - 2} more" if len(cause.roots) > 2 else ""
+    cause = _explain(label(row), old, new)
+    roots = cause.roots
+    if roots:
+        first_ = " and ".join(str(each) for each in roots[:2])
+        more = f", and {len(roots) - 2} more" if len(roots) > 2 else ""
         return Why(row, previous, f"{name} differs from {other}, because of {first_}{more}", cause)
     answer = (
         f"{name} differs from {other}, but nothing that is recorded of their runs does: either the "
@@ -160,42 +183,55 @@ def _explained(row: Row, previous: Row, name: str, other: str) -> Why:
     return Why(row, previous, answer, cause)
 
 
-class _Walk:
-    """Compares runs, and then those that made what differs; each pair once."""
+# of two runs that are compared, or of two contents whose runs are not known
+_Pair = tuple[str, str]
 
-    def __init__(self) -> None:
-        self._seen: set[tuple[str, str]] = set()
 
-    def explain(self, of: str, old: Row, new: Row, depth: int = 0) -> Cause:
-        self._seen.add((old["id"], new["id"]))
+def _explain(of: str, old: Row, new: Row) -> Cause:
+    """Compare two runs, then those that made what differs: the nearest first, each pair once."""
+    first_ = Cause(of)
+    known: dict[_Pair, Cause] = {(old["id"], new["id"]): first_}
+    left: deque[tuple[Cause, Row, Row]] = deque([(first_, old, new)])
+    while left and len(known) < _MOST:
+        cause, old, new = left.popleft()
         found = compare(old, new)
-        cause = Cause(of, name_of(new), found.changes, found.unknown)
-        if depth < _DEEPEST:
-            cause.causes += self._inputs(old, new, depth)
-            cause.causes += self._values(old, new, depth)
-        return cause
-
-    def _inputs(self, old: Row, new: Row, depth: int) -> Iterator[Cause]:
-        before, after = files_of(old["id"], "input"), files_of(new["id"], "input")
-        for name in sorted(before.keys() & after.keys()):
-            one, other = before[name], after[name]
-            if one["id"] == other["id"] or one["hash"] == other["hash"]:
+        cause.run, cause.changes, cause.unknown = name_of(new), found.changes, found.unknown
+        for name, one, other in (*_inputs(old, new), *_values(old, new)):
+            if one is None or other is None:
+                unknown = f"which run wrote {name} is not recorded of both"
+                cause.causes.append(Cause(name, unknown=[unknown]))
                 continue
-            yield from self._pair(name, maker(one), maker(other), depth)
+            if one["id"] == other["id"]:
+                continue
+            pair = one["id"], other["id"]
+            if pair in known:
+                cause.again.append(_named(known[pair], name))
+                continue
+            known[pair] = Cause(name)
+            cause.causes.append(known[pair])
+            left.append((known[pair], one, other))
+    return first_
 
-    def _values(self, old: Row, new: Row, depth: int) -> Iterator[Cause]:
-        """The runs whose values were used, paired by name: a value itself is not recorded."""
-        before, after = _sources(old), _sources(new)
-        for name in sorted(before.keys() & after.keys()):
-            for cause in self._pair(f"the value of {name}", before[name], after[name], depth):
-                if cause.roots:
-                    yield cause
 
-    def _pair(self, of: str, old: Row | None, new: Row | None, depth: int) -> Iterator[Cause]:
-        if old is None or new is None:
-            yield Cause(of, unknown=[f"which run wrote {of} is not recorded of both"])
-        elif old["id"] != new["id"] and (old["id"], new["id"]) not in self._seen:
-            yield self.explain(of, old, new, depth + 1)
+def _named(cause: Cause, of: str) -> Cause:
+    """One run writes many files: the cause of another of them is the same, by another name."""
+    return cause if cause.of == of else Cause(of, cause.run, again=[cause])
+
+
+def _inputs(old: Row, new: Row) -> Iterator[tuple[str, Row | None, Row | None]]:
+    """The inputs whose content differs, with the runs that made the two."""
+    before, after = files_of(old["id"], "input"), files_of(new["id"], "input")
+    for name in sorted(before.keys() & after.keys()):
+        one, other = before[name], after[name]
+        if one["id"] != other["id"] and one["hash"] != other["hash"]:
+            yield name, maker(one), maker(other)
+
+
+def _values(old: Row, new: Row) -> Iterator[tuple[str, Row | None, Row | None]]:
+    """The runs whose values were used, paired by name: a value itself is not recorded."""
+    before, after = _sources(old), _sources(new)
+    for name in sorted(before.keys() & after.keys()):
+        yield f"the value of {name}", before[name], after[name]
 
 
 def _sources(run: Row) -> dict[str, Row]:
@@ -256,8 +292,11 @@ def _lines(cause: Cause, depth: int) -> list[str]:
     pad = "  " * depth
     by = f", by {display.printable(cause.run)}" if cause.run else ""
     lines = [f"{pad}{display.printable(cause.of)}{by}"]
-    shown = lines_of(cause.changes) or ["nothing that is recorded differs"]
-    lines += [f"{pad}  {line}" for line in [*shown, *cause.unknown]]
+    lines += [f"{pad}  {line}" for line in lines_of(cause.changes)]
+    if not cause.changes and not (cause.causes or cause.again):
+        unsaid = cause.unknown or []
+        lines += [f"{pad}  {line}" for line in ["nothing that is recorded differs", *unsaid]]
     for inner in cause.causes:
         lines += _lines(inner, depth + 1)
+    lines += [f"{pad}  {display.printable(each.of)}: as said elsewhere" for each in cause.again]
     return lines

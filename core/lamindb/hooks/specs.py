@@ -93,6 +93,11 @@ def ln_run_details(run: str) -> dict[str, Any] | None:
     """
 
 
+@hookspec
+def ln_command_environment() -> dict[str, str] | None:
+    """Return variables by which a command of ``lamin run`` lets this plugin record what it does."""
+
+
 @hookspec(firstresult=True)
 def ln_loader(suffix: str) -> Loader | None:
     """Return a function that reads a local path with this suffix (``.tar.gz``: all of it)."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import difflib
+import html
 from collections.abc import Iterable
 from typing import Any, ClassVar, Generic, TypeVar, cast, overload
 
@@ -13,6 +14,7 @@ from sqlalchemy.orm import DeclarativeBase, InstrumentedAttribute
 
 from lamindb import instance
 from lamindb.db import schema
+from lamindb.display import printable
 from lamindb.errors import FieldUnknownError, RecordError
 
 R = TypeVar("R", bound="Record")
@@ -45,6 +47,23 @@ class Record(DeclarativeBase):
         values = ((name, getattr(self, name)) for name in names)
         shown = ", ".join(f"{name}={_short(value)}" for name, value in values if value is not None)
         return f"{type(self).__name__}({shown})"
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows: the values that are set, as a table."""
+        hash_is_unread = "hash=" not in repr(self)  # showing a record reads no bytes
+        values = {
+            column.name: None
+            if column.name == "hash" and hash_is_unread
+            else getattr(self, column.name)
+            for column in _table(type(self)).columns
+        }
+        rows = "".join(
+            f"<tr><th style='text-align:left'>{name}</th><td style='text-align:left'>"
+            f"{html.escape(printable(value))}</td></tr>"
+            for name, value in values.items()
+            if value is not None
+        )
+        return f"<table><caption>{type(self).__name__}</caption><tbody>{rows}</tbody></table>"
 
     def _primary_key(self) -> tuple[Any, ...]:
         return tuple(getattr(self, column.name) for column in _table(type(self)).primary_key)

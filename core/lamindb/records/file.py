@@ -7,6 +7,7 @@ import logging
 import os
 import sys
 import tempfile
+import time
 import weakref
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,7 +16,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, cast
 from sqlalchemy import select
 from sqlalchemy.orm import relationship, synonym
 
-from lamindb import instance
+from lamindb import instance, journal
 from lamindb.config import settings
 from lamindb.db import schema
 from lamindb.errors import (
@@ -61,6 +62,7 @@ logger = logging.getLogger("lamindb")
 # what belongs to the object, and is no more the record's to say
 _PLACE = frozenset({"id", "key", "suffix", "storage_id", "is_latest"})
 _CONTENT = frozenset({"hash", "hash_type", "size"})
+_RETRY_S = 0.02
 
 
 @dataclass
@@ -357,6 +359,35 @@ class File(Record):
         pending = self._pending
         if pending is not None and not self._is_stored:
             return _local_path_of(pending)
+        here = instance.current()
+        give_up_at = time.monotonic() + settings.busy_timeout_s
+        was_busy = True
+        while True:
+            try:
+                return self._look_up()
+            except (ObjectMissingError, ObjectChangedError) as error:
+                self._refuse_replaced(error)
+                is_busy = journal.is_claimed(here.database, self.storage_id, self._object_key())
+                if not (is_busy or was_busy) or time.monotonic() > give_up_at:
+                    raise
+                was_busy = is_busy  # what has just ended may have brought the object back
+            journal.recover(here.database, lambda storage_id: here.location(storage_id).store)
+            time.sleep(_RETRY_S)
+
+    def _refuse_replaced(self, error: Exception) -> None:
+        """Raise ObjectChangedError if the record has other content by now than when it was read."""
+        table = schema.file
+        with instance.current().database.read() as connection:
+            row = connection.execute(
+                select(table.c.hash).where(table.c.id == self.id)
+            ).one_or_none()
+        if row is not None and row.hash != self._hash:
+            raise ObjectChangedError(
+                f"{self.name} was replaced meanwhile: select it again, to get its new content"
+            ) from error
+
+    def _look_up(self) -> Path:
+        """Return a local path of the recorded content, where it lies now."""
         key = self._object_key()
         try:
             return self._verify(key)

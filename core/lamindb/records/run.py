@@ -141,6 +141,10 @@ class Run(Record):
         self.transform = transform
         self.parent = parent
 
+    def __repr__(self) -> str:
+        # plain code has no engine to speak of
+        return self._show(n for n in self._shown if n != "engine" or self.engine != "plain")
+
     @property
     def duration_s(self) -> float | None:
         """Seconds from start to end; None while it runs."""

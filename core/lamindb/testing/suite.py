@@ -62,4 +62,5 @@ class Conformance:
         setup.init(storage=folder / "mydata", name="golden")
         self.run(scenario, folder)
         setup.load(folder / "mydata")
-        assert differences(golden(scenario), recorded()) == []
+        found = differences(golden(scenario), recorded())
+        assert not found, "\n".join(found)

@@ -21,6 +21,8 @@ import time
 # what is told of a path: it is about to be read, written, read and written; a database is opened;
 # it is about to be renamed to another; removed; handed to a program
 READ, WRITE, UPDATE, DATABASE, MOVE, REMOVE, SPAWN = "r", "w", "rw", "db", "mv", "rm", "sp"
+# written by lamindb itself, or by the import system
+OWN = "own"
 
 # what reads code, which is no data
 _CODE_READERS = frozenset(
@@ -116,6 +118,8 @@ def _opened(listener: Listener, path: Any, mode: str | None, flags: int) -> None
             return
     if not _is_by_others(sys._getframe(2)):
         listener(kind, path, None)
+    elif kind != READ:
+        listener(OWN, path, None)
 
 
 def _kind(mode: str | None, flags: int) -> str:
@@ -156,8 +160,11 @@ def _stat(path: str) -> os.stat_result | None:
 def _renamed(
     listener: Listener, source: Any, target: Any, source_dir: int = -1, target_dir: int = -1
 ) -> None:
-    if source_dir == -1 and target_dir == -1 and not _is_by_others(sys._getframe(2)):
-        listener(MOVE, absolute(source), absolute(target))
+    if source_dir == -1 and target_dir == -1:
+        if _is_by_others(sys._getframe(2)):
+            listener(OWN, absolute(target), None)
+        else:
+            listener(MOVE, absolute(source), absolute(target))
 
 
 def _removed(listener: Listener, path: Any, folder: int = -1) -> None:
@@ -264,6 +271,8 @@ class Relay:
         self._descriptor: int | None = None
 
     def __call__(self, kind: str, path: str, other: str | None) -> None:
+        if kind == OWN:
+            return
         if os.getpid() != self._pid:
             self._start()
         with self._lock:

@@ -30,6 +30,7 @@ from lamindb.hooks import (
     describe_params,
     emit,
     environment,
+    manager,
     mask_arguments,
     mask_text,
     run_id,
@@ -272,7 +273,7 @@ def _execute(words: Sequence[str]) -> tuple[int, int | None]:
     started = time.monotonic()
     with _forwarding() as forward_to:
         try:
-            child = subprocess.Popen(list(words))
+            child = subprocess.Popen(list(words), env=_child_environment())
         except FileNotFoundError:
             sys.stderr.write(f"lamin: {words[0]}: command not found\n")
             return 127, None
@@ -283,6 +284,13 @@ def _execute(words: Sequence[str]) -> tuple[int, int | None]:
         code = child.wait()
     logger.debug("the command took %.3f s", time.monotonic() - started)
     return (code, None) if code >= 0 else (128 - code, -code)
+
+
+def _child_environment() -> dict[str, str]:
+    found = dict(os.environ)
+    for wanted in manager.every("ln_command_environment"):
+        found |= wanted
+    return found
 
 
 @contextmanager

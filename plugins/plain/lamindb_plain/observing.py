@@ -43,7 +43,8 @@ class Observation:
 
     Attributes:
         outer: of the run around it; writes: by path, what was there before the first write;
-        made: what runs inside it wrote; spawned: files named to programs, as they were then.
+        made: what runs inside it wrote, or lamindb itself;
+        spawned: files named to programs, as they were then.
     """
 
     run: str
@@ -64,7 +65,9 @@ class Observation:
 
     def see(self, kind: str, path: str, other: str | None) -> None:
         """Take note of what the process is about to do."""
-        if kind == accesses.MOVE and other is not None:
+        if kind == accesses.OWN:
+            self.made.add(path)
+        elif kind == accesses.MOVE and other is not None:
             self._moved(path, other)
         elif not self.rules.decide(path).counts:
             return

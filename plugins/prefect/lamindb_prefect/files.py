@@ -232,6 +232,8 @@ class Files:
             if is_wanted(named.uri, self._options, is_named=not named.is_text):
                 stat = look.stat if look is not None and not look.is_directory else None
                 emit(FileWritten(run=self.run, uri=named.uri, how=how, stat=stat, reused=True))
+            # the flow that returns it has not made it either
+            _claims.add(self.run, named.uri, look.stat if look is not None else None)
         self.read(without={named.uri for named in named_by_result})
         return missing
 

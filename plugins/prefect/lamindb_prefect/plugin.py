@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import sys
+from importlib.metadata import entry_points
 
 from lamindb.hooks import hookimpl
 
@@ -13,3 +15,14 @@ def ln_current_run() -> str | None:
     # no tracked run without this module; asked often, so nothing may be imported for the answer
     contexts = sys.modules.get("lamindb_prefect.contexts")
     return contexts.current_run() if contexts is not None else None
+
+
+@hookimpl
+def ln_command_environment() -> dict[str, str] | None:
+    """Turn Prefect's plugins on for a command of ``lamin run``, so that plain flows are tracked."""
+    if "PREFECT_PLUGINS_ENABLED" in os.environ:
+        return None
+    wanted = {"PREFECT_PLUGINS_ENABLED": "true"}
+    if len(entry_points(group="prefect.plugins")) > 1:
+        wanted["PREFECT_PLUGINS_ALLOW"] = "lamindb"  # nobody has asked for the others
+    return wanted

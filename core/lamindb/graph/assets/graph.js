@@ -508,11 +508,13 @@
       $("ln-canvas").style.cursor = "pointer";
       if (item.kind !== "box" && item.kind !== "stub") light(event.target);
     });
-    cy.on("mouseout", "node", () => {
+    const calm = () => {
       tip.hidden = true;
       $("ln-canvas").style.cursor = "";
       cy.elements().removeClass("dimmed lit");
-    });
+    };
+    cy.on("mouseout", "node", calm);
+    $("ln-canvas").addEventListener("mouseleave", calm);
     cy.on("pan zoom", () => { tip.hidden = true; });
   }
 
