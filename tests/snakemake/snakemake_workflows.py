@@ -112,7 +112,7 @@ class Project:
         given = command(*arguments, plugin=plugin)
         return Done(*warm().run(given[1:], self.folder, self.environment | environment))
 
-    def python(self, code: str, stdin: str = "", **environment: str) -> Done:
+    def python(self, code: str, stdin: str = "", timeout_s: float = 55, **environment: str) -> Done:
         done = subprocess.run(
             [sys.executable, "-c", code],
             input=stdin,
@@ -120,7 +120,7 @@ class Project:
             env=self.environment | environment,
             capture_output=True,
             text=True,
-            timeout=55,
+            timeout=timeout_s,
         )
         return Done(done.returncode, done.stdout, done.stderr)
 

@@ -190,3 +190,30 @@ def test_four_workflows_at_once_lose_and_double_nothing(project: Project):
     records = project.records()
     assert (len(records.runs), len(records.files), len(records.transforms)) == (20, 16, 2)
     assert {run["status"] for run in records.runs} == {"completed"}
+
+
+HIDDEN = """
+import sys
+from lamindb_snakemake import tap
+
+tap.workflow_here = lambda: None
+from snakemake.cli import main
+main([*sys.argv[1:], "--cores", "1", "--logger", "lamindb", "-k"])
+"""
+
+
+def test_a_version_that_hides_its_workflow_is_recorded_from_what_it_says(project: Project):
+    project.snakefile(SNAKEFILE + "rule bad:\n    output: 'bad.txt'\n    shell: 'exit 3'\n")
+    text = (project.folder / "Snakefile").read_text().replace("range(4))", "range(4)), 'bad.txt'")
+    project.snakefile(text)
+    done = project.python(HIDDEN)
+    assert done.code == 1, done.err
+    assert done.err.count("hides its workflow") == 1
+    records = project.records()
+    statuses = sorted(run["status"] for run in records.jobs)
+    assert statuses == ["completed"] * 4 + ["failed"]
+    assert records.workflow["status"] == "failed"
+    assert "params" in records.workflow["details"]["unknown"]
+    assert {file["key"]: file["hash"] for file in records.files} == {
+        f"{n}.txt": md5(project.folder / f"{n}.txt") for n in range(4)
+    }

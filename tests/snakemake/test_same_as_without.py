@@ -148,7 +148,8 @@ rule use:
         "rule make:\n    output: 'a'\n    run:\n        open(output[0], 'w').write('x')\n",
         "--force-use-threads",
     ),
-    "missing input": "rule make:\n    input: 'nowhere'\n    output: 'a'\n    shell: 'touch {output}'\n",
+    "missing input": "rule make:\n    input: 'nowhere'\n    output: 'a'\n"
+    "    shell: 'touch {output}'\n",
     "ambiguous rules": "rule a:\n    output: '{x}.txt'\n    shell: 'touch {output}'\n"
     "rule b:\n    output: '{y}.txt'\n    shell: 'touch {output}'\nrule all:\n"
     "    default_target: True\n    input: 'q.txt'\n",
@@ -156,7 +157,7 @@ rule use:
     "rule b:\n    input: 'a'\n    output: 'b'\n    shell: 'touch {output}'\n",
     "update": "rule make:\n    output: update('a.txt')\n    shell: 'echo more >> {output}'\n",
     "multiext": "rule make:\n    output: multiext('a', '.x', '.y')\n    shell: 'touch {output}'\n",
-    "expand": "rule make:\n    output: expand('{i}.txt', i=range(3))\n    shell: 'touch {output}'\n",
+    "expand": "rule make:\n    output: expand('{i}.txt', i=[1, 2])\n    shell: 'touch {output}'\n",
     "directory": "rule make:\n    output: directory('d')\n"
     "    shell: 'mkdir {output}; touch {output}/a'\n",
     "log and benchmark": "rule make:\n    output: 'a'\n    log: 'l/a.log'\n"

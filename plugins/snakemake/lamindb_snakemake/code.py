@@ -53,6 +53,11 @@ class Namer:
             )
         return found
 
+    def named(self, rule: str, version: str) -> InferredTransform:
+        """Describe a rule of which only the name and the hash of its code are known."""
+        key = f"{self._key}:{rule}"
+        return InferredTransform(rule, key, "pipeline", version, self.snakefile)
+
     def snakefile_of(self, rule: Any) -> str:
         return str(getattr(rule, "snakefile", None) or self.snakefile)
 

@@ -33,6 +33,7 @@ from lamindb_snakemake.code import Namer
 from lamindb_snakemake.contents import Content, Held
 from lamindb_snakemake.files import Files, Seen
 from lamindb_snakemake.options import Options
+from lamindb_snakemake.said import MISSING, SaidWorkflow
 from lamindb_snakemake.writer import Writer
 
 logger = logging.getLogger("lamindb")
@@ -219,6 +220,7 @@ class Recording:
             "cores": getattr(workflow, "_cores", None),
             "configfiles": [str(path) for path in said.get("configfiles") or ()] or None,
             "targets": _targets_of(workflow),
+            "unknown": MISSING if isinstance(workflow, SaidWorkflow) else None,
         }
         emit(
             RunStarted(

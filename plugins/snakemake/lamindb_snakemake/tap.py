@@ -16,6 +16,7 @@ from lamindb_snakemake import caching, channel
 from lamindb_snakemake.frames import LOGGER, local_of, workflow_here
 from lamindb_snakemake.options import Options
 from lamindb_snakemake.recording import Recording
+from lamindb_snakemake.said import MISSING, SaidJob, SaidWorkflow
 
 logger = logging.getLogger("lamindb")
 
@@ -29,12 +30,16 @@ class Tap(logging.Handler):
         self._is_dryrun = is_dryrun
         self._recording: Recording | None = None
         self._started: dict[str, Any] | None = None
+        # the jobs by number, where nothing is known but what is said of them
+        self._said: dict[int, SaidJob] | None = None
         self._undo: list[Callable[[], None]] = []
         self._has_failed = False
         self._on: dict[str, Callable[[logging.LogRecord], None]] = {
             "workflow_started": self._on_workflow_started,
             "run_info": self._on_run_info,
             "job_info": self._on_job_info,
+            "job_finished": self._on_job_finished,
+            "job_error": self._on_job_error,
             "error": self._on_error,
         }
 
@@ -73,10 +78,13 @@ class Tap(logging.Handler):
         if self._recording is not None or self._started is None:
             return
         workflow = workflow_here()
-        if workflow is None or workflow.dryrun or workflow.touch:
+        if self._is_dryrun or (workflow is not None and (workflow.dryrun or workflow.touch)):
             return
         if self._options.instance:
             config.choose(config.config_named(self._options.instance))
+        if workflow is None:
+            self._record_what_is_said(self._started)
+            return
         self._recording = Recording(workflow, self._started, self._options)
         _spare_queue(workflow)
         self._follow(workflow, self._recording)
@@ -84,7 +92,8 @@ class Tap(logging.Handler):
     def _on_job_info(self, record: logging.LogRecord) -> None:
         if self._recording is None:
             return
-        job = local_of("log_info", "self")
+        said = vars(record)
+        job = local_of("log_info", "self") if self._said is None else self._said_job(said)
         if job is not None:
             self._recording.job_began(job, vars(record))
 
@@ -98,6 +107,34 @@ class Tap(logging.Handler):
             self._recording.job_erred(job, text)
         else:
             self._recording.last_error = text
+
+    # --- where the workflow is hidden  ------------------------------------------------------------
+
+    def _record_what_is_said(self, started: dict[str, Any]) -> None:
+        """Fall back on the records alone."""
+        logger.warning("this Snakemake hides its workflow, so that these are unknown: %s", MISSING)
+        place = started.get("snakefile_main") or started.get("snakefile") or "Snakefile"
+        self._recording = Recording(SaidWorkflow(str(place)), started, self._options)
+        self._said = {}
+
+    def _said_job(self, said: dict[str, Any]) -> SaidJob:
+        assert self._said is not None
+        jobid = int(said["jobid"])
+        former = self._said.get(jobid)
+        self._said[jobid] = SaidJob.of(said, former.attempt + 1 if former is not None else 1)
+        return self._said[jobid]
+
+    def _on_job_finished(self, record: logging.LogRecord) -> None:
+        if self._recording is not None and self._said is not None:
+            job = self._said.get(int(vars(record)["job_id"]))
+            if job is not None:
+                self._recording.job_completed(job)
+
+    def _on_job_error(self, record: logging.LogRecord) -> None:
+        if self._recording is not None and self._said is not None:
+            job = self._said.get(int(vars(record)["jobid"]))
+            if job is not None:
+                self._recording.job_failed(job)
 
     # --- what carries the jobs out ----------------------------------------------------------------
 
@@ -133,6 +170,7 @@ class Tap(logging.Handler):
         while self._undo:
             self._undo.pop()()
         recording, self._recording, self._started = self._recording, None, None
+        self._said = None
         if recording is not None:
             channel.run_of_job = None
             recording.finish()
