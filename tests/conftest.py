@@ -21,13 +21,19 @@ TEST_DB = os.environ.get("LAMINDB_TEST_DB", "sqlite")
 NO_NETWORK = Path(__file__).parent / "no_network"
 
 
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Keep together what shares a server or a process when tests run in parallel."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class ByFile(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            file = nodeid.partition("::")[0]
+            return "prefect" if file.startswith("tests/prefect/") else file
+
+    return ByFile(config, log)
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    for item in items:
-        # what shares a server or a process stays together when tests run in parallel
-        folder = item.path.parent.name
-        item.add_marker(
-            pytest.mark.xdist_group("prefect" if folder == "prefect" else item.path.stem)
-        )
     if os.environ.get("LAMINDB_TEST_FULL") == "1":
         return
     skip = pytest.mark.skip(reason="long or heavy: run `python dev.py test --full`")
