@@ -80,6 +80,10 @@ class Tap(logging.Handler):
         workflow = workflow_here()
         if self._is_dryrun or (workflow is not None and (workflow.dryrun or workflow.touch)):
             return
+        remote = getattr(workflow, "remote_execution_settings", None)
+        if getattr(remote, "immediate_submit", False):
+            logger.warning("with --immediate-submit no end is seen: the workflow is not recorded")
+            return
         if self._options.instance:
             config.choose(config.config_named(self._options.instance))
         if workflow is None:
