@@ -3,6 +3,7 @@
 mkdir demo && cd demo && python path/to/examples/dose_response/demo.py
 """
 
+import importlib.util
 import os
 import shlex
 import shutil
@@ -34,6 +35,11 @@ def main() -> None:
     heading("4  Where the report comes from, back to the raw plates")
     run(lamin("show", "assay/report.html"))
 
+    if importlib.util.find_spec("snakemake"):
+        heading("5  The same analysis in Snakemake, which records itself")
+        run(snakemake())
+        run(lamin("show", "snakemake/report.html"))
+
     heading("Next, in this folder")
     report = (HERE / "mydata" / "assay" / "report.html").as_uri()
     tries = {
@@ -59,6 +65,12 @@ def set_up() -> None:
 
 def python(*arguments: str) -> list[str]:
     return [sys.executable, *arguments]
+
+
+def snakemake() -> list[str]:
+    # in threads: a process for each of four short jobs would take longer than they do
+    options = ["--cores", "2", "--force-use-threads", "--quiet", "all", "--logger", "lamindb"]
+    return python("-m", "snakemake", "-s", str(Path(ANALYSIS).with_name("Snakefile")), *options)
 
 
 def lamin(*arguments: str) -> list[str]:
