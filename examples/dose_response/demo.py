@@ -41,11 +41,16 @@ def main() -> None:
         run(lamin("show", "snakemake/report.html"))
 
     heading("Next, in this folder")
-    report = (HERE / "mydata" / "assay" / "report.html").as_uri()
     tries = {
-        "look at the report": python("-m", "webbrowser", report),
-        "leave out more wells": python(ANALYSIS, "--max-z", "2.5"),
-        "then see what the report now comes from": lamin("show", "assay/report.html"),
+        "its lineage as a page for the browser, which can be mailed": lamin(
+            "lineage", "assay/report.html", "--html", "lineage.html"
+        ),
+        "leave out more wells, then ask again where the report comes from": python(
+            ANALYSIS, "--max-z", "2.5"
+        ),
+        "the same analysis in Prefect, which starts a server of its own for it": python(
+            str(Path(ANALYSIS).with_name("flow.py"))
+        ),
     }
     for why, command in tries.items():
         print(f"  {shown(command)}\n      {why}")
