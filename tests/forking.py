@@ -113,6 +113,10 @@ def run(
         os.environ.clear()
         os.environ.update(environment)
         os.chdir(folder)
+        # read when it was imported, before this environment was given
+        from lamindb.config import settings
+
+        settings.observe = environment.get("LAMINDB_OBSERVE") != "0"
         act(*arguments)
         code = 0
     except BaseException:

@@ -36,7 +36,8 @@ def test_a_cache_hit_is_a_run_that_reuses_the_files_of_the_one_that_made_them(
     assert run(CACHED).out.split() == ["cleaned", "counted", "1"]
     again = run(CACHED)
     assert again.out.split() == ["1"]
-    assert all("| INFO " in line for line in again.err.splitlines())
+    # whatever Prefect itself says on a busy machine, nothing is said by us
+    assert "record" not in again.err and "on disk" not in again.err
 
     first, second = runs("clean")
     assert (first.status, second.status) == ("completed", "cached")

@@ -87,7 +87,7 @@ def done(shared: Project) -> Done:
     return done
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def records(shared: Project, done: Done) -> Records:
     return shared.records()
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 import weakref
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -43,6 +44,8 @@ class _Tracked:
     engine_run_id: str | None
     generation: int
 
+
+_START_WAITS_S = 2.0
 
 _in_context: ContextVar[_Tracked | None] = ContextVar("lamindb_run", default=None)
 _in_process: _Tracked | None = None
@@ -140,7 +143,11 @@ def inherited() -> Run | None:
     """The run of the process that started this one, as the environment says."""
     global _inherited, _inherited_is_known
     if _started_by is not None and not _inherited_is_known:
-        _inherited, _inherited_is_known = _read(_started_by), True
+        # told of by that process, maybe a moment ago: it is recorded within a second
+        deadline = time.monotonic() + _START_WAITS_S
+        while (found := _read(_started_by)) is None and time.monotonic() < deadline:
+            time.sleep(0.05)
+        _inherited, _inherited_is_known = found, True
     return _inherited
 
 
