@@ -1136,6 +1136,7 @@ def register() -> Any:
         plugin = SimpleNamespace(ln_cli=hookimpl(act))
         plugins().register(plugin)
         added.append(plugin)
+        main.commands.clear()  # type: ignore[attr-defined] # asked for when they are next needed
 
     commands = dict(main.commands)  # type: ignore[attr-defined]
     yield add
