@@ -13,6 +13,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -719,6 +720,34 @@ def test_a_thread_reads_for_the_run_of_its_process(source_file: ln.File) -> None
 
 
 # --- add ----------------------------------------------------------------------------------------
+
+
+def test_every_record_that_cannot_be_added_is_named(
+    make: Callable[..., Path], storage: Path
+) -> None:
+    for name in ("taken.txt", "too.txt"):
+        (storage / name).write_text("of nobody")
+    files = [ln.File(make(name), key=name) for name in ("taken.txt", "free.txt", "too.txt")]
+    with pytest.raises(AddError) as raised:
+        ln.add(files)
+    assert [record.key for record, _ in raised.value.failures] == ["taken.txt", "too.txt"]
+    assert ln.select(ln.File).count() == 0
+
+
+@pytest.mark.parametrize(
+    ("entity", "fields"),
+    [(ln.User, {"handle": "bob"}), (ln.Transform, {"name": "t"}), (ln.Storage, {"root": "more"})],
+)
+def test_threads_that_get_or_create_at_once_get_one_record(
+    entity: Any, fields: dict[str, str], tmp_path: Path
+) -> None:
+    if "root" in fields:
+        fields = {"root": str(tmp_path / "more")}
+        (tmp_path / "more").mkdir()
+    with ThreadPoolExecutor(8) as pool:
+        found = list(pool.map(lambda _: ln.add(entity, **fields), range(8)))
+    assert len(set(found)) == 1
+    assert ln.select(entity, **fields).count() == 1
 
 
 def test_a_list_in_gives_a_list_out(make: Callable[..., Path]) -> None:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, TypeVar, overload
+from typing import Any, TypeVar, cast, overload
 
 from sqlalchemy import Connection, Table, delete, desc, insert, literal, select, update
 from sqlalchemy.exc import IntegrityError
 
 from lamindb import instance
+from lamindb.db.database import serialise
 from lamindb.db.schema import file as file_table
 from lamindb.db.schema import now
 from lamindb.db.schema import run_file as run_file_table
@@ -77,12 +78,12 @@ def _get_or_create(entity: type[R], fields: dict[str, Any]) -> R:
             f"ln.add({entity.__name__}) says nothing of the record: give its fields, as in "
             "ln.add(ln.User, handle='me')"
         )
-    same = (field_of(entity, name) == value for name, value in fields.items())
-    query = select(entity).where(*same)
+    table = table_of(entity)
+    same = [field_of(entity, name) == value for name, value in fields.items()]
     if entity is File:
-        query = query.where(File.is_latest.is_(True))
-    created = desc(table_of(entity).c.created_at)
-    found: list[R] = read_all(query.order_by(created).limit(1))
+        same.append(File.is_latest.is_(True))
+    newest = select(entity).where(*same).order_by(desc(table.c.created_at)).limit(1)
+    found: list[R] = read_all(newest)
     if found:
         return found[0]
     try:
@@ -92,7 +93,24 @@ def _get_or_create(entity: type[R], fields: dict[str, Any]) -> R:
             f"no {entity.__name__} has {fields}, and these fields do not make one ({error}): "
             "construct it yourself and add that"
         ) from error
-    return add(new)
+    here = instance.current()
+    _ = here.user_id  # a new user is registered now: within a transaction it would wait for it
+    written: _Written = []
+    if isinstance(new, File | Storage):
+        try:
+            return add(new)
+        except RecordError:
+            found = read_all(newest)  # another was first
+            if found:
+                return found[0]
+            raise
+    with here.database.begin() as connection:
+        serialise(connection, f"get or create {entity.__name__}")
+        is_there = connection.execute(select(*table.primary_key).where(*same).limit(1)).first()
+        if is_there is None:
+            written = _write_rows(connection, here, _with_needs([new]))
+    _settle(written)
+    return new if written else cast("R", read_all(newest)[0])
 
 
 def _add_all(records: Sequence[Record], *, single: bool) -> None:
@@ -148,8 +166,9 @@ def _add_files(here: Instance, records: Sequence[Record], jobs: list[Job], *, si
     objects.refuse_shared_keys(jobs)
     for storage_id, store in {job.file.storage_id: job.store for job in jobs}.items():
         store.check(storage_id)
-    for job in jobs:
-        job.store.refuse_foreign(job.final)
+    _for_each(
+        jobs, lambda job: job.store.refuse_foreign(job.final), single, len(records), threads=False
+    )
     # where objects cannot be renamed, bytes go straight to their key: what they are must be known
     _for_each(jobs, lambda job: None if job.store.is_local else job.digest, single, len(records))
     neighbours = Neighbours(here)
@@ -160,8 +179,11 @@ def _add_files(here: Instance, records: Sequence[Record], jobs: list[Job], *, si
     def plan(work: Operation, connection: Connection) -> list[Step]:
         objects.find_latest(connection, jobs)
         objects.refuse_inside(connection, jobs)
-        for job in jobs:
+
+        def plan_one(job: Job) -> None:
             job.step = objects.plan(work, connection, job)
+
+        _for_each(jobs, plan_one, single, len(records), threads=False)
         objects.refuse_shared(connection, neighbours, jobs)
         return [job.step for job in jobs if job.step is not None]
 
@@ -354,7 +376,9 @@ def _retire(connection: Connection, file_id: str, at: Any) -> None:
     )
 
 
-def _for_each(jobs: Sequence[Job], act: Any, single: bool, total: int) -> None:
+def _for_each(
+    jobs: Sequence[Job], act: Any, single: bool, total: int, *, threads: bool = True
+) -> None:
     """Do something for each job, in threads when there are several; collect what fails."""
     failures: list[tuple[File, Exception]] = []
 
@@ -365,7 +389,7 @@ def _for_each(jobs: Sequence[Job], act: Any, single: bool, total: int) -> None:
             return job.file, error
         return None
 
-    if len(jobs) < 2:
+    if len(jobs) < 2 or not threads:
         results = [attempt(job) for job in jobs]
     else:
         with ThreadPoolExecutor(min(_MAX_THREADS, len(jobs))) as pool:
