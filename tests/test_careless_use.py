@@ -9,6 +9,7 @@ import pytest
 
 import lamindb as ln
 from lamindb import endings
+from lamindb.doctor import examine
 from lamindb.errors import (
     CredentialsError,
     DeleteError,
@@ -369,3 +370,22 @@ def test_a_module_without_names_of_its_own_does_not_keep_a_run_from_starting(
     monkeypatch.setitem(sys.modules, "nameless", NamelessModule("nameless"))
     endings._rebind(sys.exit, sys.exit)
     assert ln.track(ln.Transform("x")).status == "started"
+
+
+def test_the_doctor_finds_what_an_older_version_has_left():
+    old, _ = versions("k.txt", "old", "new")
+    assert list(examine()) == []
+    ln.delete(old, delete_data=False)
+    [finding] = examine()
+    assert finding.problem == "object-unrecorded"
+    assert finding.subject.endswith(f"versions/{old.id}.txt")
+
+
+def test_what_a_dead_process_was_writing_goes_from_every_storage():
+    ln.add(ln.Storage(written("second/x.txt", "x").parent))
+    for storage in ("mydata", "second"):
+        written(f"{storage}/.lamindb/incoming/gone-0.new", "half")
+    ln.setup.load("mydata")
+    assert ln.select(ln.File).count() == 0
+    for storage in ("mydata", "second"):
+        assert list(Path(storage, ".lamindb/incoming").iterdir()) == []

@@ -13,7 +13,7 @@ from lamindb import config, journal, liveness, spool
 from lamindb.db import schema
 from lamindb.errors import DataError, LaminError
 from lamindb.instance import Instance, Location
-from lamindb.storage.keys import object_key
+from lamindb.storage.keys import object_key, version_key
 from lamindb.storage.sources import digest
 
 DISTRIBUTION = "lamindb-workflows"
@@ -130,6 +130,7 @@ def _storage(
     try:
         store.check(location.id)
         present = set(store.keys())
+        versions = set(store.version_keys())
     except (LaminError, OSError) as error:
         yield Finding("storage", location.id, str(error))
         return
@@ -148,6 +149,13 @@ def _storage(
             ).where(table.c.storage_id == location.id)
         ).all()
     recorded = {row.key or f"{row.id}{row.suffix}" for row in rows if row.is_latest}
+    for key in sorted(versions - {version_key(row.id, row.suffix) for row in rows}):
+        yield Finding(
+            "object-unrecorded",
+            store.uri(key),
+            "no record knows this object, which an older version has left: remove it, or move it "
+            "out of here and add it with ln.add(ln.File(path))",
+        )
     for row in rows:
         yield from _object(location, row, hashes)
     for key in sorted(present - recorded):

@@ -115,9 +115,9 @@ class Instance:
         """
         try:
             journal.recover(self.database, lambda storage_id: self.location(storage_id).store)
-            default = self.default_location
-            if default.store.is_local and default.store.read_marker() == default.id:
-                journal.sweep_incoming(self.database, default.id, default.store)
+            for location in self.managed_locations():
+                if location.store.is_local and location.store.read_marker() == location.id:
+                    journal.sweep_incoming(self.database, location.id, location.store)
             manager.notify("ln_instance_opened", instance=self)
             liveness.close_dead_runs(self.database)
         except (LaminError, OSError) as error:

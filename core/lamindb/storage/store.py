@@ -351,6 +351,18 @@ class Store:
             if FOLDER not in key.split("/"):
                 yield key
 
+    def version_keys(self) -> Iterator[str]:
+        """List where older versions of keys lie, one key for a directory."""
+        if self.is_local:
+            folder = self.path(VERSIONS)
+            names = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
+        else:
+            fs, path = filesystem(self.uri(VERSIONS))
+            prefix, names = path.rstrip("/") + "/", set()
+            with suppress(FileNotFoundError):  # some stores have folders
+                names = {str(name).removeprefix(prefix).split("/")[0] for name in fs.find(path)}
+        yield from (f"{VERSIONS}/{name}" for name in sorted(names))
+
     @contextmanager
     def _explaining(self, key: str) -> Iterator[None]:
         try:
