@@ -65,11 +65,7 @@ def look_at(event: FileRead | FileWritten, place: Place) -> Look:
 def _read(uri: str, stat: FileStat | None) -> tuple[Digest | None, str | None]:
     try:
         source = source_at(uri, any_name=True)
-        if not isinstance(source, LocalSource):
-            before = size_and_fingerprint(source)
-            found = digest(source)
-            return (found, None) if size_and_fingerprint(source) == before else (None, CHANGED)
-        if source.is_directory:
+        if not isinstance(source, LocalSource) or source.is_directory:
             before = size_and_fingerprint(source)
             found = digest(source)
             return (found, None) if size_and_fingerprint(source) == before else (None, CHANGED)
