@@ -22,7 +22,7 @@ LAYERS: list[set[str]] = [
     {"records"},
     {"recording"},
     {"recorder"},
-    {"query", "setup", "tracking", "doctor"},
+    {"query", "setup", "tracking", "doctor", "moving"},
     {"export", "web"},
     {"cli", "testing"},
     {"__init__", "__main__"},

@@ -521,8 +521,8 @@ def write_project_config(config: InstanceConfig, folder: Path) -> Path:
     return path
 
 
-def register_config(config: InstanceConfig) -> None:
-    """Remember an instance for this user and make it the current one.
+def register_config(config: InstanceConfig, *, is_current: bool = True) -> None:
+    """Remember an instance for this user and, by default, make it the current one.
 
     A copy of an instance leaves the name to the one that has it, and is remembered by its folder.
     """
@@ -534,7 +534,8 @@ def register_config(config: InstanceConfig) -> None:
         reference = config.name
     else:
         reference = str(config.folder or config.storage)
-    _write_text(config_dir() / CURRENT, reference + "\n")
+    if is_current:
+        _write_text(config_dir() / CURRENT, reference + "\n")
 
 
 def forget_current() -> None:

@@ -10,7 +10,8 @@ Each also is the builtin that a caller would expect, so ``except FileNotFoundErr
     │   ├── DatabaseUnreachableError (ConnectionError)   locked, down, read-only
     │   ├── DatabaseCorruptError
     │   ├── DatabaseOutdatedError            older than this version of the package
-    │   └── DatabaseTooNewError              written by a newer version of the package
+    │   ├── DatabaseTooNewError              written by a newer version of the package
+    │   └── DatabaseUnfinishedError          not filled by ``lamin migrate`` to its end
     ├── StorageError (OSError)
     │   ├── StorageMissingError (FileNotFoundError)
     │   ├── StorageReadOnlyError (PermissionError)
@@ -81,6 +82,10 @@ class DatabaseOutdatedError(DatabaseError):
 
 class DatabaseTooNewError(DatabaseError):
     """The database was written by a newer version of the package."""
+
+
+class DatabaseUnfinishedError(DatabaseError):
+    """``lamin migrate`` has not filled the database to its end."""
 
 
 class StorageError(LaminError, OSError):

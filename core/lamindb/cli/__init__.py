@@ -42,6 +42,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
         "Show the records in the browser, on this machine, until interrupted.",
     ),
     "doctor": ("maintenance:doctor", "Compare the records with what is there."),
+    "migrate": ("moving:migrate", "Copy the instance to another database and storage."),
     "db": ("maintenance:db", "Look after the database."),
 }
 

@@ -11,7 +11,7 @@ import datetime as dt
 import sqlite3
 from pathlib import Path
 
-from sqlalchemy import inspect, text
+from sqlalchemy import Connection, inspect, text
 
 from lamindb.db.database import Database, create_sqlite_file
 from lamindb.db.schema import metadata
@@ -20,28 +20,47 @@ from lamindb.errors import (
     DatabaseMissingError,
     DatabaseOutdatedError,
     DatabaseTooNewError,
+    DatabaseUnfinishedError,
 )
 
 HEAD = "0001"
+# says a database that ``lamin migrate`` is filling; it is later than any number
+MIGRATING = "migrating"
 VERSION_TABLE = "lamindb_version"
 
 
 def create(database: Database) -> None:
     """Build the tables in an empty database, or leave those of an instance as they are."""
+    create_file(database)
+    with database.begin() as connection:
+        if not inspect(connection).has_table(VERSION_TABLE):
+            build(connection, HEAD)
+
+
+def create_file(database: Database) -> None:
+    """Make the file of a SQLite database that is not there yet."""
     path = database.config.sqlite_path
     if path is not None and not path.exists():
         create_sqlite_file(path)
-    with database.begin() as connection:
-        if inspect(connection).has_table(VERSION_TABLE):
-            return
-        metadata.create_all(connection)
-        connection.execute(
-            text(f"CREATE TABLE {VERSION_TABLE} (version_num VARCHAR(32) NOT NULL PRIMARY KEY)")
-        )
-        connection.execute(
-            text(f"INSERT INTO {VERSION_TABLE} VALUES (:head)"),  # noqa: S608 - a constant
-            {"head": HEAD},
-        )
+
+
+def build(connection: Connection, revision: str) -> None:
+    """Build the tables in an empty database, which then says that it is at this revision."""
+    metadata.create_all(connection)
+    connection.execute(
+        text(f"CREATE TABLE {VERSION_TABLE} (version_num VARCHAR(32) NOT NULL PRIMARY KEY)")
+    )
+    connection.execute(
+        text(f"INSERT INTO {VERSION_TABLE} VALUES (:revision)"),  # noqa: S608 - a constant
+        {"revision": revision},
+    )
+
+
+def set_revision(connection: Connection, revision: str) -> None:
+    connection.execute(
+        text(f"UPDATE {VERSION_TABLE} SET version_num = :revision"),  # noqa: S608 - a constant
+        {"revision": revision},
+    )
 
 
 def revision(database: Database) -> str:
@@ -59,7 +78,8 @@ def revision(database: Database) -> str:
 def ensure_current(database: Database) -> None:
     """Upgrade an older SQLite database after a backup copy; refuse any other mismatch.
 
-    Raises: DatabaseTooNewError; DatabaseOutdatedError: a shared database waits for its owner.
+    Raises: DatabaseTooNewError; DatabaseUnfinishedError; DatabaseOutdatedError: a shared database
+        waits for its owner.
     """
     path = database.config.sqlite_path
     if path is not None and not path.exists():
@@ -80,6 +100,12 @@ def ensure_current(database: Database) -> None:
 
 
 def _refuse_newer(database: Database, found: str) -> None:
+    if found == MIGRATING:
+        raise DatabaseUnfinishedError(
+            f"the database of instance {database.config.name!r} is being filled by 'lamin "
+            "migrate', or was when that ended: run it again in the old instance, with the same "
+            "arguments"
+        )
     if found > HEAD:
         raise DatabaseTooNewError(
             f"the database of instance {database.config.name!r} is at revision {found}, this "
