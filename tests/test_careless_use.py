@@ -19,6 +19,8 @@ from lamindb.errors import (
     SetupError,
 )
 
+pytestmark = pytest.mark.databases("full")
+
 
 @pytest.fixture(autouse=True)
 def here(clean_environment: None) -> None:

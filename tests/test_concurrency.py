@@ -22,7 +22,10 @@ from lamindb.storage.hashing import hash_bytes
 from lamindb.storage.store import INCOMING, Store
 
 # forking with threads is what some of these are about
-pytestmark = pytest.mark.filterwarnings("ignore:This process .* is multi-threaded")
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:This process .* is multi-threaded"),
+    pytest.mark.databases("full"),
+]
 
 PROCESSES = 16
 FILES = 50

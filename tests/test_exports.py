@@ -25,6 +25,8 @@ from lamindb.export.mirror import Mirror
 from lamindb.hooks import plugins
 from lineage_study import Clock, Teller, tell_study
 
+pytestmark = pytest.mark.databases("full")
+
 ROOT = Path(__file__).parent.parent
 CHECK = Path(__file__).parent / "crate_check.py"
 SCHEMAS = next(

@@ -19,7 +19,7 @@ import lamindb as ln
 from lamindb.cli import main
 from lamindb_plain import flow, step
 
-pytestmark = pytest.mark.observing
+pytestmark = [pytest.mark.observing, pytest.mark.databases("full")]
 
 
 @pytest.fixture(autouse=True)

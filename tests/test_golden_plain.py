@@ -10,7 +10,7 @@ import pytest
 
 from lamindb.testing import Conformance, Scenario
 
-pytestmark = pytest.mark.observing
+pytestmark = [pytest.mark.observing, pytest.mark.databases("full")]
 
 SCRIPT = """
 from concurrent.futures import ThreadPoolExecutor

@@ -11,7 +11,7 @@ import pytest
 import lamindb as ln
 from lamindb import config, instance
 
-pytestmark = pytest.mark.observing
+pytestmark = [pytest.mark.observing, pytest.mark.databases("full")]
 
 GUIDE = Path(__file__).parent.parent / "docs" / "guide" / "track-files.md"
 CELLS = [

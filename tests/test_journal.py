@@ -38,6 +38,8 @@ from lamindb.processes import is_dead, is_running, this_process
 from lamindb.storage.hashing import FILE_HASH, ManifestLine, hash_bytes, manifest_digest
 from lamindb.storage.store import INCOMING, Store
 
+pytestmark = pytest.mark.databases("full")
+
 # --- one step, in a store that cannot rename ------------------------------------------------------
 
 Files = dict[str, str]

@@ -31,6 +31,8 @@ from lamindb.graph.walking import runs_from
 from lamindb.hooks import RunLinked, emit
 from lineage_study import Teller, tell_study
 
+pytestmark = pytest.mark.databases("full")
+
 ODD_NAMES = [
     "quote\"d 'name'.csv",
     "<script>alert(1)</script>.csv",
@@ -75,6 +77,7 @@ def drawn(record: Any, **options: Any) -> list[str]:
 # --- tables -------------------------------------------------------------------------------------
 
 
+@pytest.mark.databases
 def test_upstream_goes_back_across_engines_nearest_first(study: Teller) -> None:
     frame = ln.lineage("results/report.html").upstream()
     assert steps(frame)[:6] == [
@@ -111,6 +114,7 @@ def test_downstream_goes_on_to_all_that_came_of_a_file(study: Teller) -> None:
     assert ln.lineage(file).downstream().iloc[-1].file == "best.json"
 
 
+@pytest.mark.databases
 def test_depth_counts_runs(study: Teller) -> None:
     view = ln.lineage("results/report.html")
     assert set(view.upstream(depth=1).distance) == {1}
@@ -124,6 +128,7 @@ def test_depth_counts_runs(study: Teller) -> None:
             view.upstream(depth=wrong)  # type: ignore[arg-type]
 
 
+@pytest.mark.databases
 def test_a_workflow_has_the_lineage_of_what_it_started(study: Teller) -> None:
     run = ln.select(ln.Run, name="Snakefile").one()
     frame = ln.lineage(run).upstream(depth=1)
@@ -179,6 +184,7 @@ def test_other_producers_are_upstream_too(project: Path) -> None:
     assert {step[1] for step in steps(ln.lineage("a.txt").upstream())} == {"first", "again"}
 
 
+@pytest.mark.databases
 def test_a_cycle_is_walked_once(project: Path) -> None:
     tell = Teller(project)
     tell.step("plain", "1", "make", [], ["a.txt", "b.txt"])

@@ -14,7 +14,7 @@ import pytest
 import lamindb as ln
 from lamindb_plain import claims
 
-pytestmark = pytest.mark.observing
+pytestmark = [pytest.mark.observing, pytest.mark.databases("full")]
 
 
 @pytest.fixture(autouse=True)

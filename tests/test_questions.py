@@ -19,6 +19,8 @@ from lamindb.errors import RecordError
 from lamindb.hooks import EnvironmentSeen, RunLinked, emit
 from lineage_study import Teller
 
+pytestmark = pytest.mark.databases("full")
+
 
 @pytest.fixture
 def tell() -> Teller:
@@ -168,6 +170,7 @@ def test_content_that_came_back_is_compared_with_the_one_between(tell: Teller) -
     assert ln.why(old).answer.endswith("because of params: p: 1 → 2")
 
 
+@pytest.mark.databases
 def test_a_chain_of_yesterdays_is_followed_to_its_end(tell: Teller) -> None:
     days = 25
     for text in ("", "b"):
@@ -195,6 +198,7 @@ def test_one_change_that_came_by_several_ways_is_said_once(tell: Teller) -> None
 # --- diff ---------------------------------------------------------------------------------------
 
 
+@pytest.mark.databases
 def test_diff_compares_what_went_in_and_what_came_out(tell: Teller) -> None:
     one = tell.step("plain", "1", "fit", [], ["a.csv"], params={"p": 1, "q": [1]}, host="h1")
     other = tell.step(

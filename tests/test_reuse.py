@@ -21,6 +21,8 @@ from lamindb.hooks import (
     emit,
 )
 
+pytestmark = pytest.mark.databases("full")
+
 
 @pytest.fixture
 def fit(tmp_path: Path) -> InferredTransform:

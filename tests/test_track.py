@@ -20,6 +20,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import psutil
+import psycopg
 import pytest
 
 import lamindb as ln
@@ -69,6 +70,10 @@ def look() -> ln.Run:
 
 def rows(statement: str, *values: Any) -> list[tuple[Any, ...]]:
     """Ask the database behind the library's back."""
+    where = config.config_named("mydata")
+    if not where.is_sqlite:
+        with psycopg.connect(where.db.replace("+psycopg", "")) as server:
+            return list(server.execute(statement.replace("?", "%s"), values or None))
     path = Path("mydata/.lamindb/lamindb.sqlite")
     with closing(sqlite3.connect(path)) as connection, connection:
         return connection.execute(statement, values).fetchall()

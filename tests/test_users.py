@@ -4,6 +4,8 @@ import pytest
 
 import lamindb as ln
 
+pytestmark = pytest.mark.databases
+
 
 def test_a_user_new_to_the_instance_can_track_and_add_at_once(
     monkeypatch: pytest.MonkeyPatch,

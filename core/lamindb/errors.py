@@ -8,6 +8,7 @@ Each also is the builtin that a caller would expect, so ``except FileNotFoundErr
     ├── DatabaseError (RuntimeError)
     │   ├── DatabaseMissingError (FileNotFoundError)
     │   ├── DatabaseUnreachableError (ConnectionError)   locked, down, read-only
+    │   │   └── DatabaseConflictError        others changed the same at once
     │   ├── DatabaseCorruptError
     │   ├── DatabaseOutdatedError            older than this version of the package
     │   ├── DatabaseTooNewError              written by a newer version of the package
@@ -70,6 +71,10 @@ class DatabaseMissingError(DatabaseError, FileNotFoundError):
 
 class DatabaseUnreachableError(DatabaseError, ConnectionError):
     """The database is locked, down or read-only."""
+
+
+class DatabaseConflictError(DatabaseUnreachableError):
+    """Others changed the same at once, more often than it was tried again."""
 
 
 class DatabaseCorruptError(DatabaseError):

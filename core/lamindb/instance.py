@@ -16,7 +16,7 @@ from sqlalchemy.exc import IntegrityError
 from lamindb import config, journal, liveness
 from lamindb.config import InstanceConfig
 from lamindb.db import migrate, schema
-from lamindb.db.database import Database
+from lamindb.db.database import Database, serialise
 from lamindb.errors import LaminError, StorageMissingError
 from lamindb.hooks import manager
 from lamindb.identifiers import STORAGE_ID_LENGTH, USER_ID_LENGTH, random_id
@@ -45,13 +45,17 @@ class Instance:
     def __init__(self, configuration: InstanceConfig) -> None:
         self.config = configuration
         self.database = Database(configuration)
-        migrate.ensure_current(self.database)
         self._user_id: str | None = None
         self._locations: dict[str, Location] | None = None
         self._located_at = 0.0
         # root → id of the storages whose files are only known where they lie
         self.unmanaged_storages: dict[str, str] = {}
-        self.default_storage_id = self._find_default_storage()
+        try:
+            migrate.ensure_current(self.database)
+            self.default_storage_id = self._find_default_storage()
+        except BaseException:
+            self.database.dispose()
+            raise
 
     @property
     def name(self) -> str:
@@ -279,9 +283,11 @@ def register_storage(
     """Return the id of the storage at a root, adding its row and marker when it is new."""
     store, table = Store(root), schema.storage
     host = config.host() if store.is_local else ""
-    found = connection.execute(
-        select(table.c.id).where(table.c.root == root, table.c.host == host)
-    ).scalar()
+    known = select(table.c.id).where(table.c.root == root, table.c.host == host)
+    found = connection.execute(known).scalar()
+    if found is None:
+        serialise(connection, f"storage {root} {host}")
+        found = connection.execute(known).scalar()
     if found is not None:
         return str(found)
     marker = store.read_marker() if store.is_local and managed else None

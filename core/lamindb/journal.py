@@ -24,7 +24,14 @@ from sqlalchemy.exc import IntegrityError
 from lamindb.config import settings
 from lamindb.db.database import Database, serialise
 from lamindb.db.schema import claim, journal
-from lamindb.errors import BusyError, DatabaseError, DataMissingError, LaminError, LeaseLostError
+from lamindb.errors import (
+    BusyError,
+    DatabaseConflictError,
+    DatabaseError,
+    DataMissingError,
+    LaminError,
+    LeaseLostError,
+)
 from lamindb.identifiers import random_id
 from lamindb.processes import is_dead, this_process
 from lamindb.storage.hashing import FILE_HASH
@@ -228,7 +235,7 @@ def _claim(
                 if work.steps:
                     work._write_plan(connection)
             return
-        except _NearbyError:
+        except (_NearbyError, DatabaseConflictError):
             pass
         except IntegrityError:
             if not keys:

@@ -17,7 +17,9 @@ from sqlalchemy.pool import QueuePool
 
 from lamindb.config import InstanceConfig, settings
 from lamindb.db.fork import ForkGate
+from lamindb.db.server import CONFLICTS, LOCK_NOT_AVAILABLE, server_engine, state_of
 from lamindb.errors import (
+    DatabaseConflictError,
     DatabaseCorruptError,
     DatabaseError,
     DatabaseMissingError,
@@ -31,6 +33,8 @@ if TYPE_CHECKING:
 _WRITE = "lamindb_write"
 # for how long a connection waits for a lock now
 _TIMEOUT = "lamindb_timeout"
+# SQLSTATE
+_UNDEFINED_TABLE = "42P01"
 _databases: weakref.WeakSet[Database] = weakref.WeakSet()
 
 
@@ -51,7 +55,7 @@ class Database:
     def engine(self) -> Engine:
         if self._engine is None:
             path = self.config.sqlite_path
-            self._engine = _server_engine(self.config) if path is None else _sqlite_engine(path)
+            self._engine = server_engine(self.config) if path is None else _sqlite_engine(path)
         return self._engine
 
     @property
@@ -144,7 +148,12 @@ class Database:
                 f"the database {where} is damaged ({what}): put back a backup of it; "
                 "the objects in storage are untouched"
             )
-        if "no such table" in what or "does not exist" in what:
+        if state_of(error) in CONFLICTS:
+            return DatabaseConflictError(
+                f"the database {where} undid a change, since others changed the same at once "
+                f"({what}): do it again"
+            )
+        if "no such table" in what or state_of(error) == _UNDEFINED_TABLE:
             return DatabaseCorruptError(
                 f"the database {where} lacks a table ({what}): it is not, or no longer, an "
                 "instance's database; put back a backup, or run 'lamin init' for a new one"
@@ -154,7 +163,7 @@ class Database:
                 f"the database {where} is gone: was its folder moved or unmounted? Put it back, "
                 "or run 'lamin init' for a new one"
             )
-        if "locked" in what:
+        if "locked" in what or state_of(error) == LOCK_NOT_AVAILABLE:
             return DatabaseUnreachableError(
                 f"the database {where} stayed locked by another process for "
                 f"{settings.busy_timeout_s:g} s: end that process, or raise LAMINDB_BUSY_TIMEOUT"
@@ -169,7 +178,7 @@ class Database:
             return DatabaseUnreachableError(
                 f"the disk of the database {where} is full: nothing was recorded; free some space"
             )
-        if isinstance(error, OperationalError):
+        if isinstance(error, OperationalError) or error.connection_invalidated:
             return DatabaseUnreachableError(
                 f"the database {where} does not answer ({what}): check that it runs and can be "
                 "reached from here"
@@ -215,14 +224,6 @@ def _begin(connection: Connection) -> None:
         connection.exec_driver_sql(f"PRAGMA busy_timeout={int(1000 * settings.busy_timeout_s)}")
     connection.info[_TIMEOUT] = settings.busy_timeout_s
     connection.exec_driver_sql("BEGIN IMMEDIATE" if write else "BEGIN")
-
-
-def _server_engine(config: InstanceConfig) -> Engine:
-    url = make_url(config.db)
-    if config.password:
-        url = url.set(password=config.password)
-    arguments: dict[str, Any] = {"pool_pre_ping": True, "pool_size": 2}
-    return create_engine(url, **arguments)
 
 
 def _close_sqlite() -> None:

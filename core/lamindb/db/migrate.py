@@ -13,7 +13,7 @@ from pathlib import Path
 
 from sqlalchemy import Connection, inspect, text
 
-from lamindb.db.database import Database, create_sqlite_file
+from lamindb.db.database import Database, create_sqlite_file, serialise
 from lamindb.db.schema import metadata
 from lamindb.errors import (
     DatabaseCorruptError,
@@ -33,6 +33,7 @@ def create(database: Database) -> None:
     """Build the tables in an empty database, or leave those of an instance as they are."""
     create_file(database)
     with database.begin() as connection:
+        serialise(connection, "tables")
         if not inspect(connection).has_table(VERSION_TABLE):
             build(connection, HEAD)
 
@@ -173,7 +174,6 @@ def run_migrations(database: Database) -> None:
     alembic = Config()
     alembic.set_main_option("script_location", "lamindb:db/migrations")
     with database.rebuild() as connection:
-        if not database.is_sqlite:
-            connection.execute(text("SELECT pg_advisory_xact_lock(720575940379)"))
+        serialise(connection, "tables")
         alembic.attributes["connection"] = connection
         command.upgrade(alembic, HEAD)

@@ -14,6 +14,7 @@ from lamindb import config, instance, journal, spool
 from lamindb.config import InstanceConfig
 from lamindb.db import migrate, schema
 from lamindb.db.database import Database
+from lamindb.db.server import fit
 from lamindb.display import counted
 from lamindb.errors import SetupError
 from lamindb.instance import Instance
@@ -162,7 +163,7 @@ class _Move:
 
     def _change(self, table: Table, row: Row) -> Row:
         """Return a row of the source as it is in the target."""
-        changed: Row = {name: rows.without_nul(value) for name, value in row.items()}
+        changed = dict(row) if self.target.is_sqlite else {n: fit(each) for n, each in row.items()}
         is_own = table is schema.storage and changed["id"] == self.stores.storage_id
         if is_own and self.is_new_storage:
             store = self.stores.target

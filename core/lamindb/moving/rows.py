@@ -116,15 +116,3 @@ def _as_text(value: Any) -> str:
 
 def unchanged(table: Table, row: Row) -> Row:
     return row
-
-
-def without_nul(value: Any) -> Any:
-    """Return a value as PostgreSQL can hold it: texts there have no NUL character."""
-    match value:
-        case str():
-            return value.replace("\0", "")
-        case dict():
-            return {without_nul(name): without_nul(each) for name, each in value.items()}
-        case list():
-            return [without_nul(each) for each in value]
-    return value

@@ -12,7 +12,8 @@ from sqlalchemy.exc import IntegrityError
 
 from lamindb.db import schema
 from lamindb.db.database import serialise
-from lamindb.errors import LaminError
+from lamindb.db.server import pause
+from lamindb.errors import DatabaseConflictError, LaminError
 from lamindb.hooks.events import Event, FileRead, FileRetracted, FileWritten
 from lamindb.instance import Instance
 from lamindb.recording.looks import Look, look_at
@@ -41,11 +42,12 @@ def record_files(here: Instance, events: Sequence[Event]) -> None:
             with here.database.begin() as connection:
                 recorded = _write(connection, here, ordered, looks)
             break
-        except IntegrityError:
+        except (IntegrityError, DatabaseConflictError):
             # another process wrote the same file or storage between our look and our write
             here.unmanaged_storages.clear()
             if not tries_left:
                 raise
+            pause(_TRIES - tries_left)
     say_recorded(recorded)
 
 

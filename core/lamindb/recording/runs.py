@@ -11,7 +11,9 @@ from sqlalchemy import Connection, Table, bindparam, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
 from lamindb.db import schema
-from lamindb.db.database import insert_if_new
+from lamindb.db.database import insert_if_new, serialise
+from lamindb.db.server import pause
+from lamindb.errors import DatabaseConflictError
 from lamindb.hooks.events import EnvironmentSeen, Event, RunFinished, RunLinked, RunStarted
 from lamindb.identifiers import USER_ID_LENGTH, random_id
 from lamindb.instance import Instance
@@ -56,10 +58,11 @@ def record_runs(here: Instance, events: Sequence[Event]) -> None:
             with here.database.begin() as connection:
                 _Batch(connection, here).record(ordered)
             break
-        except IntegrityError:
+        except (IntegrityError, DatabaseConflictError):
             # another process wrote the same transform, user or run between our look and our write
             if not tries_left:
                 raise
+            pause(_TRIES - tries_left)
     say_recorded((event, str(getattr(event, "run", event.event_id))) for event in ordered)
 
 
@@ -98,6 +101,9 @@ class _Batch:
         heard += [(link.other, link.at) for link in links if link.other]
         add_stubs(self._connection, self._here, heard)
         known = self._read(sorted(runs))
+        # in one order for all processes, so that none waits for another that waits for it
+        for key in sorted({each.transform.key for each in starts if each.transform}):
+            serialise(self._connection, f"transform {key}")
         for start in starts:
             self._start(known[start.run], start)
         for end in ends:
@@ -380,5 +386,5 @@ def _rows(
     for start in range(0, len(values), _CHUNK):
         query = select(table).where(column.in_(values[start : start + _CHUNK]))
         if connection.dialect.name == "postgresql":
-            query = query.order_by(*table.primary_key).with_for_update()
+            query = query.order_by(*table.primary_key).with_for_update(key_share=True)
         yield from connection.execute(query).mappings()

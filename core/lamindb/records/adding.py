@@ -16,6 +16,7 @@ from lamindb.db.schema import now
 from lamindb.db.schema import run_file as run_file_table
 from lamindb.errors import (
     AddError,
+    DatabaseConflictError,
     LaminError,
     RecordError,
 )
@@ -126,6 +127,9 @@ def _add_all(records: Sequence[Record], *, single: bool) -> None:
                     written = _write_rows(connection, here, _with_needs(records))
                 _settle(written)
             return
+        except DatabaseConflictError:
+            if not tries_left:
+                raise
         except (IntegrityError, OvertakenError) as error:
             if isinstance(error, IntegrityError) and "foreign key" in str(error.orig).lower():
                 raise RecordError(
