@@ -92,6 +92,15 @@ def postgres() -> Iterator[postgres_server.Server]:
         yield running
 
 
+@pytest.fixture
+def own_postgres() -> Iterator[postgres_server.Server]:
+    """A PostgreSQL server that the test may stop and start."""
+    if postgres_server.binaries() is None:
+        pytest.skip("no PostgreSQL server is installed: apt-get install postgresql")
+    with postgres_server.server() as running:
+        yield running
+
+
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Run what is marked ``databases`` with either kind of database; ``databases("full")``: with
     the second one only where everything is run."""

@@ -63,6 +63,11 @@ class Server:
     def stop(self, mode: str = "fast") -> None:
         self.run("pg_ctl", "-D", self.data, "-m", mode, "-w", "stop")
 
+    def restart(self) -> None:
+        """End all sessions as a crash does, and come back."""
+        self.stop("immediate")
+        self.start()
+
     def database(self) -> str:
         """Make an empty database; returns its URL."""
         name = f"db_{uuid.uuid4().hex[:12]}"
@@ -87,6 +92,7 @@ def server() -> Iterator[Server]:
         try:
             yield running
         finally:
-            running.stop("immediate")
+            if (running.data / "postmaster.pid").exists():
+                running.stop("immediate")
     finally:
         shutil.rmtree(folder, ignore_errors=True)

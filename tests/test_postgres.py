@@ -18,7 +18,6 @@ from click.testing import CliRunner
 from sqlalchemy import text
 
 import lamindb as ln
-import postgres as postgres_server
 from forking import WarmProcess
 from lamindb import config, instance, recorder, recording, spool
 from lamindb.cli import main
@@ -60,15 +59,6 @@ def db(postgres: Server) -> str:
 @pytest.fixture
 def lab(db: str) -> config.InstanceConfig:
     return ln.setup.init("./mydata", name="lab", db=db)
-
-
-@pytest.fixture
-def own() -> Iterator[Server]:
-    """A server that the test may stop and start."""
-    if postgres_server.binaries() is None:
-        pytest.skip("no PostgreSQL server is installed")
-    with postgres_server.server() as running:
-        yield running
 
 
 def plain(url: str) -> str:
@@ -222,15 +212,15 @@ def test_a_lock_that_somebody_keeps_is_waited_for_no_longer_than_was_said(
     assert ln.add(ln.Transform("new")).name == "new"
 
 
-def test_a_full_server_is_waited_for(own: Server) -> None:
-    ln.setup.init("./mydata", name="full", db=own.url())
+def test_a_full_server_is_waited_for(own_postgres: Server) -> None:
+    ln.setup.init("./mydata", name="full", db=own_postgres.url())
     instance.reset()
-    with psycopg.connect(plain(own.url()), autocommit=True) as connection:
+    with psycopg.connect(plain(own_postgres.url()), autocommit=True) as connection:
         # of superusers, these are
         connection.execute("CREATE ROLE somebody LOGIN")
         connection.execute("GRANT ALL ON ALL TABLES IN SCHEMA public TO somebody")
         connection.execute("ALTER ROLE somebody CONNECTION LIMIT 1")
-    url = own.url().replace("postgres@", "somebody@")
+    url = own_postgres.url().replace("postgres@", "somebody@")
     held = psycopg.connect(plain(url))
     threading.Timer(1.0, held.close).start()
     database = Database(config.config_from_storage("./mydata", url, "full"))
@@ -308,11 +298,14 @@ print(ln.context.run.id == run.id)
 
 
 @pytest.mark.observing
-@pytest.mark.parametrize("is_back", [True, False], ids=["restarted", "stopped"])
+@pytest.mark.parametrize(
+    "is_back",
+    [pytest.param(True, marks=pytest.mark.full, id="restarted"), pytest.param(False, id="stopped")],
+)
 def test_a_server_restarted_or_stopped_in_a_script_loses_nothing(
-    own: Server, is_back: bool
+    own_postgres: Server, is_back: bool
 ) -> None:
-    ln.setup.init("./mydata", name="lab", db=own.url())
+    ln.setup.init("./mydata", name="lab", db=own_postgres.url())
     instance.reset()
     Path("script.py").write_text(RESTARTED)
     script = subprocess.Popen(
@@ -321,14 +314,14 @@ def test_a_server_restarted_or_stopped_in_a_script_loses_nothing(
     )  # fmt: skip
     assert script.stdin is not None and script.stdout is not None
     assert script.stdout.readline() == "restart\n"
-    own.stop("immediate")
+    own_postgres.stop("immediate")
     if is_back:
-        own.start()
+        own_postgres.start()
     out, err = script.communicate("\n")
     assert (script.returncode, out) == (0, "True\n"), err
     if not is_back:
         assert len(err.splitlines()) == 1 and "recorded when the instance" in err, err
-        own.start()
+        own_postgres.start()
     ln.setup.load("lab")
     run = ln.select(ln.Run).one()
     assert run.status == "completed"
@@ -339,16 +332,16 @@ def test_a_server_restarted_or_stopped_in_a_script_loses_nothing(
 
 
 def test_events_told_while_a_server_is_away_are_recorded_when_it_is_back(
-    own: Server, caplog: pytest.LogCaptureFixture
+    own_postgres: Server, caplog: pytest.LogCaptureFixture
 ) -> None:
-    ln.setup.init("./mydata", name="lab", db=own.url())
+    ln.setup.init("./mydata", name="lab", db=own_postgres.url())
     runs = [run_id("test", str(number)) for number in range(40)]
     for number, run in enumerate(runs):
         if number == 10:
             assert recorder.flush()
-            own.stop("immediate")
+            own_postgres.stop("immediate")
         if number == 30:
-            own.start()
+            own_postgres.start()
         emit(RunStarted(run=run, engine="test"))
         path = Path(f"{number}.txt")
         path.write_text(str(number))
