@@ -8,13 +8,15 @@ import gc
 import inspect
 import io
 import logging
+import os
 import pickle
 import subprocess
 import sys
 import threading
+import weakref
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -259,6 +261,17 @@ def test_a_missing_path_is_a_file_not_found_error(path: Any) -> None:
         ln.File(path)
     assert isinstance(caught.value, DataError)
     assert str(path).replace("~/", "") in str(caught.value)
+
+
+def test_a_forked_child_that_ends_leaves_a_frame_to_its_parent() -> None:
+    file = ln.File(FRAME, name="frame.parquet")
+    with pytest.warns(DeprecationWarning) if sys.version_info >= (3, 12) else nullcontext():
+        child = os.fork()
+    if child == 0:
+        weakref.finalize._exitfunc()  # type: ignore[attr-defined]  # as at the end of a process
+        os._exit(0)
+    assert os.waitpid(child, 0)[1] == 0
+    assert ln.add(file).load().equals(FRAME)
 
 
 def test_a_frame_needs_a_name_or_a_key() -> None:
