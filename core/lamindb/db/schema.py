@@ -192,7 +192,7 @@ file = Table(
     Column("hash", String(22), index=True),
     Column("hash_type", String(8)),
     Column("hash_note", Text),
-    Column("key", Text),
+    Column("key", Text, index=True),
     Column("run_id", String(20), ForeignKey("run.id"), index=True),
     Column("transform_id", String(12)),
     Column("transform_version", String(64)),
