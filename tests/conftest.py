@@ -102,12 +102,16 @@ def own_postgres() -> Iterator[postgres_server.Server]:
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Run what is marked ``databases`` with either kind of database; ``databases("full")``: with
-    the second one only where everything is run."""
+    """Run what is marked ``databases`` with either kind of database.
+
+    ``databases("full")``: with the second one only where everything is run; ``databases("sqlite")``
+    in a file of such tests: never with it.
+    """
     mark = metafunc.definition.get_closest_marker("databases")
     if mark is not None:
         second = pytest.param("postgresql", marks=[pytest.mark.full] if mark.args else [])
-        metafunc.parametrize("database_kind", ["sqlite", second], indirect=True)
+        kinds = ["sqlite"] if mark.args == ("sqlite",) else ["sqlite", second]
+        metafunc.parametrize("database_kind", kinds, indirect=True)
 
 
 @pytest.fixture(autouse=True)

@@ -336,9 +336,8 @@ def test_a_search_takes_what_it_is_given_literally(many: None) -> None:
     assert found("0/") > 0
 
 
-def test_the_newest_are_found_by_an_index(many: None, database_kind: str) -> None:
-    if database_kind != "sqlite":
-        pytest.skip("it reads SQLite's plan")
+@pytest.mark.databases("sqlite")
+def test_the_newest_are_found_by_an_index(many: None) -> None:
     from sqlalchemy import text
 
     for name in ("file", "run"):
