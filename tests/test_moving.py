@@ -165,7 +165,7 @@ def test_an_instance_is_the_same_in_postgresql_and_s3(
     lines = [" ".join(line.split()) for line in done.stdout.splitlines()]
     assert "file 6 6 row by row" in lines
     assert "objects 4 4 by hash, 27 B" in lines
-    assert f"2 files in {Path.cwd()}: left where they are." in lines
+    assert f"2 files in {Path.cwd()}: left in place." in lines
     assert lines[-4:] == [
         "The old instance is as it was. Next:",
         "lamin load lab",
