@@ -152,9 +152,9 @@ QUESTIONS: dict[str, Callable[[int, int], Any]] = {
 
 
 def measure(files: int, db: str | None) -> dict[str, float]:
-    folder = Path(tempfile.mkdtemp(prefix="scaling-"))
-    os.chdir(folder)
-    ln.setup.init("./data", name=folder.name, db=db)
+    folder = Path("postgresql" if db else "sqlite").resolve()
+    folder.mkdir()
+    ln.setup.init(folder / "data", name=folder.name, db=db)
     empty = size_bytes()
     found = {"rows written a second": fill(files)}
     found["GB per million files"] = (size_bytes() - empty) / files / 1000
@@ -178,11 +178,14 @@ def main() -> None:
     parser.add_argument("files", nargs="?", type=int, default=1_000_000)
     parser.add_argument("--postgres", help="URL of an empty database")
     chosen = parser.parse_args()
-    os.environ["LAMINDB_CONFIG_DIR"] = tempfile.mkdtemp(prefix="scaling-")
-    found = {"SQLite": measure(chosen.files, None)}
-    with server(chosen.postgres) as url:
-        if url is not None:
-            found["PostgreSQL"] = measure(chosen.files, url)
+    with tempfile.TemporaryDirectory(prefix="scaling-") as folder:
+        os.environ["LAMINDB_CONFIG_DIR"] = folder
+        os.chdir(folder)
+        found = {"SQLite": measure(chosen.files, None)}
+        with server(chosen.postgres) as url:
+            if url is not None:
+                found["PostgreSQL"] = measure(chosen.files, url)
+        os.chdir("/")
     print(f"{chosen.files:,} files, {os.cpu_count()} cores, Python {sys.version.split()[0]}\n")
     rows = 1_000_000 * (2 / FILES_A_RUN + 3) / 1e6
     print(f"rows per million files: {rows:.1f} million\n")

@@ -85,9 +85,7 @@ def _print(moved: Moved) -> None:
     )
     click.echo()
     for root, files in moved.elsewhere.items():
-        click.echo(
-            f"{output.counted(files, 'file')} in {output.printable(root)}: left in place."
-        )
+        click.echo(f"{output.counted(files, 'file')} in {output.printable(root)}: left in place.")
     _print_left(moved)
     if moved.running:
         click.echo(
