@@ -546,7 +546,7 @@ def test_transforms_are_listed_with_their_runs(project: Path) -> None:
     study()
     step("fit")
     heading, *rows = lines(lamin("transforms"))
-    assert heading == ["id", "version", "name", "type", "runs", "created"]
+    assert heading == ["id", "version", "name", "type", "runs", "key", "created"]
     assert [(row[2], row[4]) for row in rows] == [
         ("report", "1"),
         ("plot", "1"),

@@ -111,7 +111,7 @@ def _line(row: dict[str, Any], counts: dict[tuple[str, str], int]) -> Text:
 
 def _name(row: dict[str, Any]) -> str:
     """Return what is run, and the name of this run of it where that does not say it."""
-    name, made_by = row["name"], row["made_by"]
-    if name and made_by and made_by not in name:
+    name, made_by, run_id = row["name"] or "", row["made_by"] or "", row["id"]
+    if name and made_by not in name:
         return f"{made_by} {name}"
-    return name or made_by or row["id"]
+    return str(name or made_by or run_id)
