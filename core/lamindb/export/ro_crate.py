@@ -28,6 +28,7 @@ from lamindb.export.crate_runs import add_runs
 from lamindb.export.places import hex_hash, place_of
 from lamindb.export.selection import Selection
 from lamindb.graph.model import Row, label
+from lamindb.progress import progress
 from lamindb.storage.hashing import DIRECTORY_HASH
 from lamindb.storage.sources import LocalSource, digest
 
@@ -111,16 +112,19 @@ def write(
     crate = Crate(found, title)
     if license is not None:
         crate.root["license"] = license
-    left_out = _add_files(crate, data)
+    with progress("Hashing files"):
+        left_out = _add_files(crate, data)
     add_runs(crate)
     with _folder_of(target) as folder:
-        for name, source in crate.packed.items():
-            place = folder / name
-            place.parent.mkdir(parents=True, exist_ok=True)
-            if source.is_dir():
-                shutil.copytree(source, place)
-            else:
-                shutil.copyfile(source, place)
+        with progress("Packing files", lambda: len(crate.packed), "items") as advance:
+            for name, source in crate.packed.items():
+                place = folder / name
+                place.parent.mkdir(parents=True, exist_ok=True)
+                if source.is_dir():
+                    shutil.copytree(source, place)
+                else:
+                    shutil.copyfile(source, place)
+                advance(1)
         for name, text in crate.texts.items():
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             (folder / name).write_text(text, encoding="utf-8")
@@ -137,8 +141,11 @@ def _folder_of(target: Path) -> Iterator[Path]:
     with TemporaryDirectory() as name:
         yield Path(name)
         with zipfile.ZipFile(target, "x", zipfile.ZIP_DEFLATED) as archive:
-            for path in sorted(Path(name).rglob("*")):
-                archive.write(path, path.relative_to(name).as_posix())
+            paths = sorted(Path(name).rglob("*"))
+            with progress(f"Writing {target.name}", lambda: len(paths), "items") as advance:
+                for path in paths:
+                    archive.write(path, path.relative_to(name).as_posix())
+                    advance(1)
 
 
 # --- files ----------------------------------------------------------------------------------------
