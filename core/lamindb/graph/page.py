@@ -14,7 +14,7 @@ from lamindb._version import __version__
 
 _LIBRARIES = ("vendor/cytoscape.min.js", "vendor/cytoscape-dagre.min.js")
 # one script: what a part names, those after it know
-_PARTS = ("shown.js", "elements.js", "drawing.js", "panel.js", "acting.js")
+_PARTS = ("shown.js", "elements.js", "drawing.js", "panel.js", "following.js", "acting.js")
 _STYLES = ("graph.css", "page.css")
 # cytoscape adds this rule as an element of its own unless one with the id is there, and a content
 # security policy would refuse that

@@ -80,6 +80,7 @@ def create_app() -> ASGIApp:
         Route("/runs/{id}/progress", pages.progress, methods=get),
         Route("/transforms/{id}", pages.transform_page, methods=get),
         Route("/lineage/{id}", pages.lineage_page, methods=get),
+        Route("/lineage/{id}/picture", pages.picture, methods=get),
         Route("/diff/{a}/{b}", pages.diff_page, methods=get),
         Route("/static/{name}", static, methods=get),
     ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from hashlib import sha256
 from typing import Any
 
 from sqlalchemy import Table, desc, func, select
@@ -14,6 +15,7 @@ from lamindb.graph import lineage
 from lamindb.graph.causes import why
 from lamindb.graph.compare import diff
 from lamindb.graph.model import Row, label
+from lamindb.graph.page import as_script
 from lamindb.graph.picture import object_of
 from lamindb.graph.references import find, first, rows
 from lamindb.graph.staleness import stale_rows
@@ -180,31 +182,31 @@ def _runs_of(file_id: str, roles: tuple[str, ...]) -> list[Row]:
 
 def run_page(request: Request) -> Response:
     row = _get(run, request)
+    return render(request, "run.html", **_about(row), **_progress(row), drawn=_drawn(row["id"]))
+
+
+def _about(row: Row) -> dict[str, Any]:
     made = first(
         select(transform).where(
             transform.c.id == row["transform_id"],
             transform.c.version == row["transform_version"],
         )
     )
-    return render(
-        request,
-        "run.html",
-        row=row,
-        made=made,
-        title=(made["name"] if made else None) or row["name"] or row["id"],
-        parent=first(select(run).where(run.c.id == row["parent_id"])),
-        before=_run_before(row),
-        by=_handle(row),
-        attempts=rows(
+    return {
+        "row": row,
+        "made": made,
+        "title": (made["name"] if made else None) or row["name"] or row["id"],
+        "parent": first(select(run).where(run.c.id == row["parent_id"])),
+        "before": _run_before(row),
+        "by": _handle(row),
+        "attempts": rows(
             select(attempt).where(attempt.c.run_id == row["id"]).order_by(attempt.c.number)
         ),
-        inputs=_files_of(row["id"], "input"),
-        outputs=_files_of(row["id"], "output"),
-        environment=first(select(environment).where(environment.c.id == row["environment_id"])),
-        listed=_LISTED,
-        drawn=_drawn(row["id"]),
-        **_progress(row),
-    )
+        "inputs": _files_of(row["id"], "input"),
+        "outputs": _files_of(row["id"], "output"),
+        "environment": first(select(environment).where(environment.c.id == row["environment_id"])),
+        "listed": _LISTED,
+    }
 
 
 def _run_before(row: Row) -> Row | None:
@@ -232,10 +234,9 @@ def _files_of(run_id: str, role: str) -> list[Row]:
 
 def progress(request: Request) -> Response:
     row = _get(run, request)
-    response = render(request, "progress.html", row=row, **_progress(row))
-    if row["status"] != "started":
-        response.headers["HX-Refresh"] = "true"  # it has ended: the whole page is another
-    return response
+    if row["status"] == "started":
+        return render(request, "progress.html", row=row, **_progress(row))
+    return render(request, "run_ended.html", **_about(row), **_progress(row))
 
 
 def _progress(row: Row) -> dict[str, Any]:
@@ -307,6 +308,16 @@ def lineage_page(request: Request) -> Response:
     found = lineage(request.path_params["id"])
     drawn = _drawn(found.subject.id)
     return render(request, "lineage.html", drawn=drawn, subject=found.subject)
+
+
+def picture(request: Request) -> Response:
+    """What is drawn, for a page that follows runs: 304 while it is the same."""
+    drawn = _drawn(request.path_params["id"])
+    tag = f'"{sha256(as_script(drawn | {"made_at": ""}).encode()).hexdigest()[:32]}"'
+    headers = {"ETag": tag}
+    if request.headers.get("If-None-Match") == tag:
+        return Response(status_code=304, headers=headers)
+    return Response(as_script(drawn), media_type="application/json", headers=headers)
 
 
 def _drawn(record_id: str) -> dict[str, Any]:

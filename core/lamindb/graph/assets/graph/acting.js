@@ -147,6 +147,7 @@ function begin() {
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => cy.style(stylesheet()));
   addEventListener("resize", () => cy.resize());
   draw();
+  if (links) follow();
 }
 
 begin();

@@ -50,7 +50,8 @@ function stylesheet() {
   ];
 }
 
-function draw() {
+/** Draw all anew; where `stays` is given, that node and the zoom stay as they are. */
+function draw(stays) {
   const { found, shown, items, dropped } = elements();
   const count = found.filter((each) => each.data.kind).length;
   cy.startBatch();
@@ -61,7 +62,9 @@ function draw() {
     name: "dagre", rankDir: "LR", nodeSep: 16, rankSep: 34, edgeSep: 8, fit: false, animate: false,
     ranker: count > SLOW_ABOVE ? "longest-path" : "network-simplex",
   }).run();
-  fit();
+  const same = stays && cy.getElementById(stays.id);
+  if (same && same.length) cy.panBy({ x: stays.x - same.renderedPosition("x"), y: stays.y - same.renderedPosition("y") });
+  else fit();
   hint(shown, items, dropped);
   controls();
   const picked = state.picked && cy.getElementById(state.picked);

@@ -15,17 +15,22 @@ function button(text, act) {
 
 function show(name) {
   state.picked = name;
-  const panel = $("ln-panel"), item = name && cy.getElementById(name).data();
-  const wasHidden = panel.hidden;
-  panel.hidden = !item;
+  const panel = $("ln-panel"), wasHidden = panel.hidden;
+  panel.hidden = !name;
   if (wasHidden !== panel.hidden) cy.resize();
-  if (!item) return;
+  if (!name) return;
   bringIntoView(cy.getElementById(name));
+  fill(name);
+  panel.scrollTop = 0;
+}
+
+function fill(name) {
+  const item = cy.getElementById(name).data();
   const close = button("×", () => { cy.elements().unselect(); show(null); });
   close.className = "close";
   close.setAttribute("aria-label", "Close");
-  panel.replaceChildren(close, ...(item.kind === "box" ? boxPanel(item) : item.isGroup ? groupPanel(item) : nodePanel(nodes.get(name))));
-  panel.scrollTop = 0;
+  const parts = item.kind === "box" ? boxPanel(item) : item.isGroup ? groupPanel(item) : nodePanel(nodes.get(name));
+  $("ln-panel").replaceChildren(close, ...parts);
 }
 
 function bringIntoView(element) {

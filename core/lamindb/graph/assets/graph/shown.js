@@ -16,17 +16,23 @@ const SKETCHES = {
 };
 
 const $ = (id) => document.getElementById(id);
-const data = JSON.parse($("lineage-data").textContent);
-const links = typeof data.links === "string";   // whether it is in the web app
-const nodes = new Map(data.nodes.map((node) => [node.id, node]));
-const place = new Map(data.nodes.map((node, at) => [node.id, at]));
-const before = new Map(), after = new Map();
-for (const [from, to] of data.edges) {
-  (after.get(from) || after.set(from, []).get(from)).push(to);
-  (before.get(to) || before.set(to, []).get(to)).push(from);
+let data, nodes, place, before, after, held;
+
+/** Take what is to be drawn, at first or anew. */
+function take(given) {
+  data = given;
+  nodes = new Map(data.nodes.map((node) => [node.id, node]));
+  place = new Map(data.nodes.map((node, at) => [node.id, at]));
+  [before, after, held] = [new Map(), new Map(), new Map()];
+  for (const [from, to] of data.edges) {
+    (after.get(from) || after.set(from, []).get(from)).push(to);
+    (before.get(to) || before.set(to, []).get(to)).push(from);
+  }
+  for (const node of data.nodes) if (node.group) held.set(node.group, (held.get(node.group) || 0) + 1);
 }
-const held = new Map();
-for (const node of data.nodes) if (node.group) held.set(node.group, (held.get(node.group) || 0) + 1);
+
+take(JSON.parse($("lineage-data").textContent));
+const links = typeof data.links === "string";   // whether it is in the web app
 const state = { focus: data.focus, way: "both", steps: 1, fold: true, open: new Set(), picked: null };
 let cy = null;
 
