@@ -22,6 +22,8 @@ _UNITS = ("kB", "MB", "GB", "TB", "PB")
 def printable(value: Any) -> str:
     """Return a value on one line, its control characters escaped."""
     text = "" if value is None else value if isinstance(value, str) else show_value(value)
+    if text.isprintable():
+        return text
     return "".join(
         character if character.isprintable() else character.encode("unicode_escape").decode()
         for character in text

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from hashlib import sha256
 from typing import Any
 
@@ -32,15 +33,15 @@ _STATUSES = ("started", "completed", "failed", "cancelled", "aborted", "cached",
 
 
 def home(request: Request) -> Response:
-    running = tables.View("created", True, filters=(("status", "started"),))
-    newest = tables.View("created", True)
+    newest = tables.View("started", True)
+    running = replace(newest, filters=(("status", "started"),))
     return render(
         request,
         "home.html",
         counts=tables.counts(),
         running=tables.runs_page(running).rows[:10],
         runs=tables.runs_page(newest).rows[:10],
-        files=tables.files_page(newest).rows[:10],
+        files=tables.files_page(tables.View("created", True)).rows[:10],
     )
 
 
@@ -49,15 +50,8 @@ def files(request: Request) -> Response:
 
 
 def runs(request: Request) -> Response:
-    engines = (
-        [
-            row["engine"]
-            for row in rows(select(run.c.engine).where(run.c.engine.is_not(None)).distinct())
-        ]
-        if "HX-Request" not in request.headers
-        else []
-    )
-    return _table(request, "runs", tables.runs_page, "created", engines=sorted(engines))
+    engines = tables.engines() if "HX-Request" not in request.headers else []
+    return _table(request, "runs", tables.runs_page, "started", engines=engines)
 
 
 def transforms(request: Request) -> Response:
@@ -115,7 +109,7 @@ def search(request: Request) -> Response:
         "search.html",
         wanted=wanted,
         files=tables.files_page(view).rows[:_FOUND] if wanted else [],
-        runs=tables.runs_page(view).rows[:_FOUND] if wanted else [],
+        runs=tables.runs_page(replace(view, sort="started")).rows[:_FOUND] if wanted else [],
         transforms=tables.transforms_page(view).rows[:_FOUND] if wanted else [],
     )
 
