@@ -1,6 +1,6 @@
 """How long the pages of ``lamin serve`` take in an instance of a million files and runs.
 
-    python benchmarks/serve.py [RUNS] [FOLDER]     # FOLDER: keeps the instance, or has it already
+python benchmarks/serve.py [RUNS] [FOLDER]     # FOLDER: keeps the instance, or has it already
 """
 
 from __future__ import annotations
