@@ -161,13 +161,8 @@ def file_page(request: Request) -> Response:
 
 def _runs_of(file_id: str, roles: tuple[str, ...]) -> list[Row]:
     return rows(
-        select(run, run_file.c.role, run_file.c.how, transform.c.name.label("transform"))
+        tables.named_runs(run_file.c.role)
         .join(run_file, run_file.c.run_id == run.c.id)
-        .outerjoin(
-            transform,
-            (transform.c.id == run.c.transform_id)
-            & (transform.c.version == run.c.transform_version),
-        )
         .where(run_file.c.file_id == file_id, run_file.c.role.in_(roles))
         .order_by(desc(run_file.c.created_at))
         .limit(_LISTED)
@@ -243,12 +238,7 @@ def _progress(row: Row) -> dict[str, Any]:
         .group_by(run.c.status)
     )
     children = rows(
-        select(run, transform.c.name.label("transform"))
-        .outerjoin(
-            transform,
-            (transform.c.id == run.c.transform_id)
-            & (transform.c.version == run.c.transform_version),
-        )
+        tables.named_runs()
         .where(run.c.parent_id == row["id"])
         .order_by(desc(run.c.started_at), run.c.id)
         .limit(_LISTED)
@@ -265,22 +255,13 @@ def transform_page(request: Request) -> Response:
     row = _get(transform, request)
     versions = rows(
         select(transform, func.count(run.c.id).label("runs"))
-        .outerjoin(
-            run,
-            (run.c.transform_id == transform.c.id)
-            & (run.c.transform_version == transform.c.version),
-        )
+        .outerjoin(run, tables.is_version_of_run())
         .where(transform.c.id == row["id"])
         .group_by(*transform.c)
         .order_by(desc(transform.c.created_at))
     )
     latest = rows(
-        select(run, transform.c.name.label("transform"))
-        .join(
-            transform,
-            (transform.c.id == run.c.transform_id)
-            & (transform.c.version == run.c.transform_version),
-        )
+        tables.named_runs()
         .where(run.c.transform_id == row["id"])
         .order_by(desc(run.c.started_at), run.c.id)
         .limit(_LISTED)

@@ -71,7 +71,7 @@ def files_page(view: View) -> Page:
     query = (
         select(file, transform.c.name.label("made_by"), run.c.status, run.c.engine)
         .outerjoin(run, run.c.id == file.c.run_id)
-        .outerjoin(transform, _is_version_of(run))
+        .outerjoin(transform, is_version_of_run())
         .where(file.c.is_latest)
     )
     if view.wanted:
@@ -82,9 +82,7 @@ def files_page(view: View) -> Page:
 
 
 def runs_page(view: View) -> Page:
-    query = select(run, transform.c.name.label("transform")).outerjoin(
-        transform, _is_version_of(run)
-    )
+    query = named_runs()
     if view.wanted:
         named = select(transform.c.id).where(_contains(transform.c.name, view.wanted))
         query = query.where(or_(run.c.transform_id.in_(named), _contains(run.c.name, view.wanted)))
@@ -94,11 +92,7 @@ def runs_page(view: View) -> Page:
 
 
 def transforms_page(view: View) -> Page:
-    counted = (
-        select(func.count())
-        .where(run.c.transform_id == transform.c.id, run.c.transform_version == transform.c.version)
-        .scalar_subquery()
-    )
+    counted = select(func.count()).where(is_version_of_run()).scalar_subquery()
     query = select(transform, counted.label("runs"))
     if view.wanted:
         query = query.where(
@@ -107,9 +101,15 @@ def transforms_page(view: View) -> Page:
     return _page(query, view, SORTS["transforms"][view.sort])
 
 
-def _is_version_of(table: Any) -> ColumnElement[bool]:
+def named_runs(*columns: Any) -> Select[Any]:
+    """Return a query of runs with the names of their transforms, and further columns."""
+    named = select(run, transform.c.name.label("transform"), *columns)
+    return named.select_from(run).outerjoin(transform, is_version_of_run())
+
+
+def is_version_of_run() -> ColumnElement[bool]:
     return and_(
-        transform.c.id == table.c.transform_id, transform.c.version == table.c.transform_version
+        transform.c.id == run.c.transform_id, transform.c.version == run.c.transform_version
     )
 
 

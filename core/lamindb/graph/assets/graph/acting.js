@@ -28,6 +28,9 @@ function light(node) {
 }
 
 function watchCanvas() {
+  for (const kind of ["wheel", "pointerdown", "keydown"]) {
+    $("ln-canvas").addEventListener(kind, () => { state.isTouched = true; }, { passive: true, capture: true });
+  }
   const tip = $("ln-tip");
   const tapped = [null, null];
   cy.on("tap", "node", (event) => {
@@ -143,7 +146,7 @@ function begin() {
   $("ln-fewer").addEventListener("click", () => step(-1));
   $("ln-more").addEventListener("click", () => step(1));
   $("ln-fold").addEventListener("click", () => { state.fold = !state.fold; state.open.clear(); draw(); });
-  $("ln-fit").addEventListener("click", fit);
+  $("ln-fit").addEventListener("click", () => { state.isTouched = false; fit(); });
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => cy.style(stylesheet()));
   addEventListener("resize", () => cy.resize());
   draw();

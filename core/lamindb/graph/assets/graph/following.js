@@ -45,7 +45,7 @@ function renew(given) {
   const isSame = found.length === cy.elements().length &&
     found.every((each) => cy.getElementById(each.data.id).length && !moved(each.data));
   if (isSame) for (const each of found) cy.getElementById(each.data.id).data(each.data);
-  else draw(stays);
+  else draw(state.isTouched ? stays : null);   // as long as nobody has, all of it is shown
   legend();
   if (state.picked && JSON.stringify(factsOf(state.picked)) !== panelBefore) {
     const scrolled = panel.scrollTop;
