@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import json
 import os
 import re
 import subprocess
@@ -29,6 +31,19 @@ from lineage_study import Teller, tell_study
 
 LAMIN = [sys.executable, "-m", "lamindb"]
 ATTACK = '"><script>alert(1)</script><img src=x onerror=alert(1)>'
+
+
+# values of which none is a place in a table sorted so
+FOREIGN: list[tuple[str, Any]] = [
+    *(("size", [each, "a"]) for each in (10**30, True, "a", [1])),
+    *(("name", [each, "a"]) for each in (["a"], True, None, "\ud800")),
+    *(("created", [each, "a"]) for each in ({"at": "2026-01-01"}, "2026-01-01", {"at": 5}, {})),
+    ("name", ["a"]), ("created", {"a": 1}),
+]  # fmt: skip
+
+
+def cursor_of(values: Any) -> str:
+    return base64.urlsafe_b64encode(json.dumps(values).encode()).decode()
 
 
 @pytest.fixture(scope="module")
@@ -269,6 +284,26 @@ def test_the_picture_follows_a_workflow_and_stays_as_people_have_it(
         assert len(seen.asked) == asked  # nothing runs any more
 
 
+def test_a_record_that_is_deleted_while_it_is_looked_at(server: Server, browser: Any) -> None:
+    os.chdir(server.folder)
+    ln.setup.load("./mydata")
+    tell = Teller(server.folder)
+    flow = tell.start("prefect", "deleted", "deleted-flow")
+    assert recorder.flush()
+    with watched(browser, f"{server.url}/runs/{flow}") as seen:
+        seen.wait_drawn()
+        ln.delete(ln.select(ln.Run, id=flow).one())
+        seen.page.get_by_text("It was deleted meanwhile").wait_for()
+        seen.page.wait_for_timeout(2500)
+        asked = len(seen.asked)
+        seen.page.wait_for_timeout(2500)
+        assert len(seen.asked) == asked
+        seen.page.reload()
+        assert "no run is recorded with the id" in seen.page.inner_text("main")
+        # the browser says so of what it could not get
+        seen.said = [each for each in seen.said if "404" not in each]
+
+
 def test_names_are_shown_and_never_run(server: Server, browser: Any) -> None:
     file = ids(server.page("/files?q=onerror"), "files")[0]
     [run] = ids(server.page("/runs?q=onerror"), "runs")
@@ -322,7 +357,9 @@ def test_only_this_machine_is_answered_and_nothing_can_be_changed(server: Server
 @pytest.mark.parametrize(
     "path",
     ["/nowhere", "/files/nowhere", "/runs/../../etc/passwd", "/static/../app.py", "/lineage/none",
-     "/diff/a/b", "/files?after=nonsense", "/files?after=W10=", "/static/none"],
+     "/diff/a/b", "/files?after=nonsense", "/files?after=W10=", "/static/none", "/search/none",
+     "/files/%00", "/files/%ED%A0%80", "/lineage/%00", "/lineage/none/picture",
+     *(f"/files?sort={sort}&after={cursor_of(values)}" for sort, values in FOREIGN)],
 )  # fmt: skip
 def test_what_is_not_there_is_said_plainly(server: Server, path: str) -> None:
     status, text, headers = server.get(path)

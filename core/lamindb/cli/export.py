@@ -97,5 +97,8 @@ def _time(text: str | None) -> Any:
     try:
         found = dt.datetime.fromisoformat(text)
     except ValueError as error:
-        raise click.BadParameter(f"{text!r} is no date or time", param_hint="--since") from error
+        raise click.BadParameter(
+            f"{text!r} is no date or time: give one such as 2026-11-01 or 2026-11-01T12:00+01:00",
+            param_hint="--since",
+        ) from error
     return found if found.tzinfo else found.replace(tzinfo=dt.UTC)

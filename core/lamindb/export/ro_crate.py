@@ -35,6 +35,7 @@ from lamindb.storage.sources import LocalSource, digest
 Data = Literal["asked", "all", "none"]
 Entity = dict[str, Any]
 METADATA = "ro-crate-metadata.json"
+_LONGEST_PART = 200  # bytes; file systems take 255
 CONTEXT = [
     "https://w3id.org/ro/crate/1.1/context",
     {"md5": "https://w3id.org/ro/terms/workflow-run#md5"},
@@ -209,12 +210,21 @@ def _is_as_recorded(path: Path, file: Row) -> bool:
 def _inside(crate: Crate, file: Row) -> str:
     """Return where a file is packed: by its key, or, where that is taken, by its id too."""
     name = f"data/{label(file)}" if file["key"] else f"data/{file['id']}/{file['name']}"
-    parts = [part for part in name.split("/") if part not in ("", ".", "..")]
+    parts = [_short(part) for part in name.split("/") if part not in ("", ".", "..")]
     name = "/".join(part.replace("\\", "_") for part in parts)
     taken = any(name == each or name.startswith(f"{each}/") for each in crate.packed)
     if taken or any(each.startswith(f"{name}/") for each in crate.packed):
         name = f"data/{file['id']}/{parts[-1]}"
     return name
+
+
+def _short(part: str) -> str:
+    """Return a name that file systems take: with its start and end, for it may end in a suffix."""
+    if len(part.encode()) <= _LONGEST_PART:
+        return part
+    half = _LONGEST_PART // 2
+    start, end = part.encode()[: half - 3], part.encode()[-half:]
+    return start.decode(errors="ignore") + "…" + end.decode(errors="ignore")
 
 
 def _unique(crate: Crate, name: str, file: Row) -> str:

@@ -222,7 +222,11 @@ def _files_of(run_id: str, role: str) -> list[Row]:
 
 
 def progress(request: Request) -> Response:
-    row = _get(run, request)
+    try:
+        row = _get(run, request)
+    except RecordError as error:
+        # by this status htmx shows it, and asks no more
+        return render(request, "gone.html", message=str(error), status=286)
     if row["status"] == "started":
         return render(request, "progress.html", row=row, **_progress(row))
     return render(request, "run_ended.html", **_about(row), **_progress(row))

@@ -8,19 +8,20 @@ each of which an index has in order. Only a search looks at each row, until the 
 from __future__ import annotations
 
 import base64
-import binascii
 import datetime as dt
 import json
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, Select, and_, func, or_, select, true
+from sqlalchemy import ColumnElement, Integer, Select, and_, func, or_, select, true
 
 from lamindb import instance
-from lamindb.db.schema import file, run, transform
+from lamindb.db.schema import UtcDateTime, file, run, transform
+from lamindb.errors import RecordError
 from lamindb.graph.model import Row
 
 PAGE = 50
+_LARGEST = 2**63  # that a database holds
 
 
 @dataclass(frozen=True)
@@ -122,7 +123,7 @@ def _contains(column: Any, wanted: str) -> ColumnElement[bool]:
 
 def _page(query: Select[Any], view: View, order: tuple[Any, ...]) -> Page:
     if view.after:
-        last = _read(view.after, len(order))
+        last = _read(view.after, order)
         parts = _after(list(zip(order, last, strict=True)), view.is_descending)
     else:
         parts = _all(order[0], view.is_descending)
@@ -174,20 +175,35 @@ def _cursor(values: list[Any]) -> str:
     return base64.urlsafe_b64encode(json.dumps(plain).encode()).decode()
 
 
-def _read(cursor: str, length: int) -> list[Any]:
-    """Return the values of a cursor; of one that is none, those of nothing."""
+def _read(cursor: str, order: tuple[Any, ...]) -> list[Any]:
+    """Return the values of a cursor.
+
+    Raises: RecordError: it is none of this order.
+    """
     try:
         values = json.loads(base64.urlsafe_b64decode(cursor))
-        if not isinstance(values, list) or len(values) != length:
+        if not isinstance(values, list):
             raise ValueError(cursor)
-        return [
-            dt.datetime.fromisoformat(each["at"]) if isinstance(each, dict) else each
-            for each in values
-        ]
-    except (binascii.Error, ValueError, KeyError, TypeError) as error:
-        from lamindb.errors import RecordError
-
+        return [_value(column, each) for column, each in zip(order, values, strict=True)]
+    except (ValueError, KeyError, TypeError) as error:
         raise RecordError("this is no page of the table: start from its first one") from error
+
+
+def _value(column: Any, given: Any) -> Any:
+    if given is None:
+        if column.nullable:
+            return None
+    elif isinstance(column.type, UtcDateTime):
+        at = dt.datetime.fromisoformat(given["at"])
+        if at.tzinfo is not None:
+            return at
+    elif isinstance(column.type, Integer):
+        if type(given) is int and abs(given) < _LARGEST:
+            return given
+    elif isinstance(given, str):
+        given.encode()  # a lone surrogate is a ValueError, too
+        return given
+    raise ValueError(given)
 
 
 def counts() -> dict[str, int]:

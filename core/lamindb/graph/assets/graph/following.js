@@ -5,7 +5,7 @@ const SHARE = 5;            // of the time goes to asking at most one part of th
 
 function follow() {
   const isRunning = (each) => each.status === "started";
-  if (!data.nodes.some(isRunning) && !Object.values(data.boxes).some(isRunning)) return;
+  if (state.isGone || !data.nodes.some(isRunning) && !Object.values(data.boxes).some(isRunning)) return;
   setTimeout(async () => { await refresh(); follow(); }, Math.max(EVERY_MS, SHARE * (state.took || 0)));
 }
 
@@ -15,6 +15,7 @@ async function refresh() {
   try {
     const headers = state.tag ? { "If-None-Match": state.tag } : {};
     const answer = await fetch(`${data.links}/lineage/${data.focus}/picture`, { headers });
+    state.isGone = answer.status === 404;
     if (answer.status === 200) {
       state.tag = answer.headers.get("ETag");
       renew(await answer.json());
