@@ -24,6 +24,7 @@ from lamindb import recorder
 from lamindb.cli import main
 from lamindb.export.mirror import Mirror
 from lamindb.hooks import plugins
+from lineage_rows import Rows
 from lineage_study import Clock, Teller, tell_study
 
 ODD = [
@@ -195,6 +196,22 @@ def test_odd_names_folders_and_versions_are_exported_valid(project: Path, tmp_pa
     assert all((Path("crate") / "data/data (1)/ü#%.txt").read_text() == "y" for _ in (1,))
 
 
+def test_many_runs_and_files_are_packed_and_what_is_not_is_counted(project: Path) -> None:
+    rows = Rows()
+    top = rows.run("workflow")
+    for number in range(3000):
+        run = rows.run("job", number + 1, parent_id=top)
+        rows.file(f"out/{number}.csv", run)
+    rows.write()
+    Path("mydata/out").mkdir()
+    result = CliRunner().invoke(main, ["export", "ro-crate", top, "many"])
+    assert result.stdout == "many: 3,000 files and 3,001 runs\n"
+    named = result.stderr.splitlines()
+    assert len(named) == 21
+    assert named[-1] == "… and 2,980 files more: --json names all"
+    assert len(of_type(Path("many"), "CreateAction")) == 3001
+
+
 # --- OpenLineage ----------------------------------------------------------------------------------
 
 
@@ -260,6 +277,7 @@ sys.path.insert(0, {tests!r})
 from pathlib import Path
 import lamindb as ln
 from export_checks import checked, entities, events_in, lamin, of_type, validator
+from lineage_rows import Rows
 from lineage_study import Clock, Teller
 ln.track(ln.Transform("plain", type="script"), params={{"p": 1}})
 Path("a.txt").write_text("a")

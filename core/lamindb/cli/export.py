@@ -54,10 +54,15 @@ def ro_crate(
         f"{target}: {output.counted(counts['files'], 'file')} and "
         f"{output.counted(counts['runs'], 'run')}"
     )
-    for name in left_out:
+    for name in left_out[: output.ROWS]:
         click.echo(
             f"not packed, only named: {output.printable(name)}: its bytes are gone, elsewhere, or "
             "not those that were recorded",
+            err=True,
+        )
+    if len(left_out) > output.ROWS:
+        click.echo(
+            f"… and {output.counted(len(left_out) - output.ROWS, 'file')} more: --json names all",
             err=True,
         )
 

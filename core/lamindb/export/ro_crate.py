@@ -16,7 +16,7 @@ import shutil
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from tempfile import TemporaryDirectory
 from typing import Any, Literal
 from urllib.parse import quote
@@ -49,6 +49,8 @@ class Crate:
         self.found = found
         self.entities: dict[str, Entity] = {}
         self.packed: dict[str, Path] = {}  # path in the crate → file or folder
+        self._folders: set[str] = set()  # of those that are packed
+        self._parts: set[str] = set()
         self.texts: dict[str, str] = {}  # path in the crate → its content
         self.file_ids: dict[str, str] = {}  # record → @id
         self.root: Entity = {
@@ -71,10 +73,22 @@ class Crate:
 
     def part(self, entity: Entity) -> dict[str, str]:
         """Add data that belongs to the crate."""
+        is_new = entity["@id"] not in self._parts
+        self._parts.add(entity["@id"])
         reference = self.add(entity)
-        if reference not in self.root["hasPart"]:
+        if is_new:
             self.root["hasPart"].append(reference)
         return reference
+
+    def pack(self, name: str, path: Path) -> None:
+        """Put a file or folder into the crate under a name that is free."""
+        self.packed[name] = path
+        self._folders |= {str(each) for each in PurePosixPath(name).parents}
+
+    def is_free(self, name: str) -> bool:
+        """Whether nothing has the name, lies below it, or is a file or folder above it."""
+        above = {str(each) for each in PurePosixPath(name).parents}
+        return name not in self._folders and not (above | {name}) & self.packed.keys()
 
     def as_json(self) -> str:
         descriptor = {
@@ -165,7 +179,7 @@ def _add_files(crate: Crate, data: Data) -> list[str]:
         if is_packed:
             assert path is not None
             inside = _inside(crate, file)
-            crate.packed[inside] = path
+            crate.pack(inside, path)
             name = quote(inside)
         else:
             name = place.uri
@@ -212,8 +226,7 @@ def _inside(crate: Crate, file: Row) -> str:
     name = f"data/{label(file)}" if file["key"] else f"data/{file['id']}/{file['name']}"
     parts = [_short(part) for part in name.split("/") if part not in ("", ".", "..")]
     name = "/".join(part.replace("\\", "_") for part in parts)
-    taken = any(name == each or name.startswith(f"{each}/") for each in crate.packed)
-    if taken or any(each.startswith(f"{name}/") for each in crate.packed):
+    if not crate.is_free(name):
         name = f"data/{file['id']}/{parts[-1]}"
     return name
 
