@@ -16,8 +16,11 @@ from html.parser import HTMLParser
 from http.client import HTTPMessage
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import pytest
+from click.testing import CliRunner
+from markupsafe import escape
 from sqlalchemy import event
 from starlette.requests import Request
 from starlette.responses import Response
@@ -25,6 +28,8 @@ from starlette.responses import Response
 import lamindb as ln
 from chromium import chromium, watched
 from lamindb import instance, recorder
+from lamindb.cli import main
+from lamindb.display import printable
 from lamindb.web import pages, tables
 from lineage_rows import Rows
 from lineage_study import Teller, tell_study
@@ -378,10 +383,75 @@ def test_an_empty_instance_says_how_to_begin(tmp_path: Path) -> None:
     assert "Nothing that is recorded" in answered(pages.search, "/search", "q=x")
 
 
-def answered(page: Callable[[Request], Response], path: str, query: str = "") -> str:
+def answered(page: Callable[[Request], Response], path: str, query: str = "", **params: str) -> str:
     scope = {"type": "http", "path": path, "query_string": query.encode(), "headers": []}
+    scope["path_params"] = params
     response = page(Request({**scope, "server": ("127.0.0.1", 1), "scheme": "http"}))
     return bytes(response.body).decode()
+
+
+# --- odd records ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        ATTACK,
+        'it\'s "quoted"',
+        "two\nlines",
+        "👩\u200d🔬 数据",
+        "\u202egnp.exe",
+        "שלום",
+        "n" * 300,
+        "{{ 7*7 }}",
+    ],
+)
+def test_odd_names_are_on_every_page(name: str) -> None:
+    ln.setup.init("./mydata")
+    Path("x").write_text("x")
+    run = ln.track(ln.Transform(name), params={name: name})
+    file = ln.add(ln.File("x", name=name, description=name))
+    ln.finish()
+    wanted = str(escape(printable(name)))
+    for page, path, record in (
+        (pages.file_page, "/files", file.id), (pages.run_page, "/runs", run.id),
+        (pages.transform_page, "/transforms", run.transform.id), (pages.files, "/files", ""),
+        (pages.runs, "/runs", ""), (pages.transforms, "/transforms", ""), (pages.home, "/", ""),
+        (pages.lineage_page, "/lineage", file.id), (pages.diff_page, "/diff", run.id),
+    ):  # fmt: skip
+        text = answered(page, path, id=record, a=record, b=record)
+        assert wanted in text or page is pages.diff_page, path
+        assert "<script>alert" not in text and "<img" not in text, path
+        assert "\u202e" not in text, path
+    assert f"/files/{file.id}" in answered(pages.files, "/files", f"q={quote(name)}")
+
+
+def test_a_run_with_ten_thousand_children_is_a_page_like_any() -> None:
+    ln.setup.init("./mydata")
+    rows = Rows()
+    top = rows.run("workflow", status="started", finished_at=None)
+    for number in range(10_000):
+        status = "completed" if number < 9_000 else "started"
+        run = rows.run("job", number + 1, parent_id=top, status=status)
+        rows.file(f"out/{number}.csv", run)
+    rows.write()
+    text = answered(pages.run_page, "/runs", id=top)
+    assert "10,000 runs started by it" in text
+    assert "<strong>9,000</strong>" in text and "<strong>1,000</strong>" in text
+    assert "The 200 that started last" in text
+    assert len(text) < 2_000_000
+    shown = CliRunner().invoke(main, ["show", top]).stdout
+    assert "  … 9,800 more: --json has all" in shown
+    assert len(shown.splitlines()) < 300
+
+
+def test_a_file_whose_object_is_gone_is_shown_as_such() -> None:
+    ln.setup.init("./mydata")
+    Path("x").write_text("x")
+    file = ln.add(ln.File("x", key="gone.txt"))
+    Path("mydata/gone.txt").unlink()
+    assert "its object is gone" in answered(pages.file_page, "/files", id=file.id)
+    assert "gone.txt" in answered(pages.files, "/files")
 
 
 # --- tables ---------------------------------------------------------------------------------------

@@ -194,7 +194,6 @@ def _about(row: Row) -> dict[str, Any]:
         "inputs": _files_of(row["id"], "input"),
         "outputs": _files_of(row["id"], "output"),
         "environment": first(select(environment).where(environment.c.id == row["environment_id"])),
-        "listed": _LISTED,
     }
 
 
@@ -252,6 +251,7 @@ def _progress(row: Row) -> dict[str, Any]:
         "progress": [(name, by_status[name]) for name in _STATUSES[::-1] if name in by_status],
         "total": sum(by_status.values()),
         "children": children,
+        "listed": _LISTED,
     }
 
 
