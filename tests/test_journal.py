@@ -190,6 +190,16 @@ def test_undoing_keeps_what_another_has_put_at_the_key_beside(new: str | None, b
     assert (name.startswith("key.found-"), content) == (True, "theirs")
 
 
+@pytest.mark.parametrize("copied", [{}, {"key": "older", "back": "older"}, {"key": "older"}])
+def test_undoing_a_deletion_takes_the_older_version_back(copied: Files, bucket: str):
+    store = Store(f"{bucket}/some")
+    lay(store, {"aside": "old", **(copied or {"back": "older"})})
+    step = Step("storage", "key", aside="aside", aside_hash=hash_bytes(b"old"))
+    step = replace(step, back="back", back_hash=hash_bytes(b"older"))
+    undo(store, replace(step, aside_type=FILE_HASH, back_type=FILE_HASH))
+    assert lying(store) == {"key": "old", "back": "older"}
+
+
 def test_undoing_twice_changes_nothing_more(memory: Store):
     for step, reached, before in REACHED:
         lay(memory, reached)
@@ -535,3 +545,29 @@ def test_a_process_lives_until_its_last_thread_has_ended():
         process.kill()
         process.wait()
         assert not is_running(process.pid, started_at)
+
+
+def test_a_store_is_asked_while_others_may_write_to_the_database(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ln.setup.init(storage=tmp_path / "storage", name="asked")
+    database = instance.current().database
+    asked: list[str] = []
+    exists = Store.exists
+
+    def ask(store: Store, *arguments: Any) -> bool:
+        # a write transaction of the one who asks would let nobody else begin one
+        with closing(sqlite3.connect(str(database.config.sqlite_path), timeout=0)) as other:
+            other.execute("BEGIN IMMEDIATE")
+        asked.append(arguments[0])
+        return exists(store, *arguments)
+
+    monkeypatch.setattr(Store, "exists", ask)
+    path = tmp_path / "a.txt"
+    for content in ("old", "new", "old"):
+        path.write_text(content)
+        file = ln.add(ln.File(path, key="k.txt"))
+    path.write_text("other")
+    file.replace(path)
+    ln.delete(ln.add(file), delete_data=True)
+    assert "k.txt" in asked

@@ -165,14 +165,15 @@ def operation(
     locate: Locate,
     kind: Literal["add", "delete"],
     keys: Sequence[tuple[str, str]],
-    plan: Callable[[Operation, Connection], list[Step]],
+    plan: Callable[[Operation], list[Step]],
 ) -> Iterator[Operation]:
     """Claim keys, commit the plan, hand out the operation; undo everything if the body raises.
 
     Args:
         keys: (storage id, key) pairs that no other operation may touch meanwhile, nor a folder
             above them or a key inside them.
-        plan: called within the claiming transaction, where the rows of those keys stand still.
+        plan: called once they are claimed, when their rows and objects stand still. No transaction
+            is open: it may ask a remote store, while others write to the database.
     Raises: BusyError: another live process holds one of the keys for ``busy_timeout_s``;
         LeaseLostError: another process took this one for dead and undid its work.
     """
@@ -180,9 +181,11 @@ def operation(
     work.kind = kind
     _active.add(work.id)
     try:
-        _claim(work, sorted(set(keys)), plan)
+        _claim(work, sorted(set(keys)))
         lease = _Lease(work)
         try:
+            if steps := plan(work):
+                work.amend(steps)
             yield work
         except BaseException as error:
             lease.stop()
@@ -195,11 +198,7 @@ def operation(
         _active.discard(work.id)
 
 
-def _claim(
-    work: Operation,
-    keys: Sequence[tuple[str, str]],
-    plan: Callable[[Operation, Connection], list[Step]],
-) -> None:
+def _claim(work: Operation, keys: Sequence[tuple[str, str]]) -> None:
     deadline = time.monotonic() + settings.busy_timeout_s
     while True:
         work.lease_until = time.time() + LEASE_S
@@ -224,9 +223,6 @@ def _claim(
                             for storage_id, key in keys
                         ],
                     )
-                work.steps = plan(work, connection)
-                if work.steps:
-                    work._write_plan(connection)
             return
         except _NearbyError:
             pass
@@ -434,13 +430,12 @@ def _abandon(work: Operation) -> None:
 
 def undo(store: Store, step: Step) -> None:
     """Bring one object back to before its step, from whatever point the step had reached."""
-    if (
-        step.back is not None
-        and not _holds(store, step.back, step.back_hash, step.back_type)
-        and store.exists(step.final, step.back_type)
-    ):
-        store.remove(step.back, step.back_type)
-        store.move(step.final, step.back, step.back_type)
+    if step.back is not None and store.exists(step.final, step.back_type):
+        if not _holds(store, step.back, step.back_hash, step.back_type):
+            store.remove(step.back, step.back_type)
+            store.move(step.final, step.back, step.back_type)
+        elif not store.is_local and _has_hash(store, step.final, step.back_hash, step.back_type):
+            store.remove(step.final, step.back_type)  # the copy there was made, and not yet moved
     if step.aside is None and (store.is_local or step.new_hash is None):
         _remove_if_ours(store, step)
     elif step.aside is None:
