@@ -107,40 +107,44 @@ def test_a_file_that_redirects_stderr_gets_nothing(large: Path) -> None:
     assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
 
 
-@pytest.mark.parametrize(
-    ("where", "code"),
-    [
-        ("a thread", "import threading; t = threading.Thread(target=work); t.start(); t.join()"),
-        (
-            "a pool's process",
-            "import multiprocessing as m; p = m.get_context('fork').Process(target=work); "
-            "p.start(); p.join(); assert p.exitcode == 0",
-        ),
-        (
-            "an engine's task",
-            "from lamindb.hooks import hookimpl, manager\n"
-            "class Engine:\n"
-            "    @hookimpl\n"
-            "    def ln_current_run(self):\n"
-            "        return 'R' * 20\n"
-            "manager.plugins().register(Engine())\n"
-            "work()",
-        ),
-        ("a dumb terminal", "import os; os.environ['TERM'] = 'dumb'; work()"),
-        ("what replaced it", "import os, sys; sys.stderr = open(os.ttyname(2), 'w'); work()"),
-    ],
-)
-def test_where_others_have_the_terminal_it_is_left_alone(
-    large: Path, where: str, code: str
-) -> None:
+# what is there → code that works there
+ELSEWHERE = {
+    "a thread": "import threading; t = threading.Thread(target=work); t.start(); t.join()",
+    "a pool's process": """
+import multiprocessing
+process = multiprocessing.get_context("fork").Process(target=work)
+process.start(); process.join(); assert process.exitcode == 0
+""",
+    "a dumb terminal": "os.environ['TERM'] = 'dumb'; work(); os.environ['TERM'] = 'xterm'",
+    "an engine's task": """
+from lamindb.hooks import hookimpl, manager
+class Engine:
+    @hookimpl
+    def ln_current_run(self):
+        return "R" * 20
+manager.plugins().register(Engine(), "engine"); work(); manager.plugins().unregister(name="engine")
+""",
+    "what replaced it": "own = sys.stderr; sys.stderr = open(os.ttyname(2), 'w'); work()",
+    "none of these": "sys.stderr = own; work()",
+}
+
+
+def test_where_others_have_the_terminal_it_is_left_alone(large: Path) -> None:
     work = f"""
+import os, sys
 from lamindb.storage.sources import LocalSource, digest
 def work():
     with progress.progress("Hashing", lambda: {LARGE_BYTES}):
         digest(LocalSource({str(large)!r}))
 """
-    _, shown = in_terminal(AT_ONCE + work + code)
-    assert shown == "", where
+    cases = [
+        f"os.write(2, b'in ' + {name.encode()!r} + b'\\n')\n{code}\n"
+        for name, code in ELSEWHERE.items()
+    ]
+    _, shown = in_terminal(AT_ONCE + work + "".join(cases))
+    said = lines(shown)
+    assert said[: len(ELSEWHERE)] == [f"in {name}" for name in ELSEWHERE]
+    assert said[-1].startswith("Hashing")  # so the others could have been seen
 
 
 def test_what_goes_to_and_comes_from_a_store_is_shown(large: Path, bucket: str) -> None:
