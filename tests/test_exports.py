@@ -6,6 +6,7 @@ import base64
 import datetime as dt
 import json
 import os
+import re
 import subprocess
 import sys
 import threading
@@ -309,7 +310,8 @@ def test_runs_are_mirrored_as_they_happen_to_their_end(project: Path, validate: 
     for event in events:
         validate(event)
     ends = {
-        event["job"]["name"].split("/")[-1]: event
+        # a name alone is a job's within its project
+        re.split("[/:]", event["job"]["name"])[-1].removesuffix(" (script)"): event
         for event in events
         if event["eventType"] in ("COMPLETE", "FAIL", "OTHER")
     }
