@@ -99,7 +99,7 @@ def upgrade(number: int) -> None:
     with pytest.MonkeyPatch.context() as monkeypatch:
         write_second_migration(Path(f"version{number}").resolve(), monkeypatch)
         done = CliRunner().invoke(main, ["db", "upgrade"])
-        assert (done.exit_code, done.output) == (0, "upgraded from revision 0002 to 0003\n")
+        assert (done.exit_code, done.output) == (0, "upgraded from revision 0001 to 0002\n")
 
 
 def test_only_db_upgrade_upgrades_a_shared_database_and_many_at_once_do_it_once(
@@ -107,7 +107,7 @@ def test_only_db_upgrade_upgrades_a_shared_database_and_many_at_once_do_it_once(
 ) -> None:
     instance.reset()
     with monkeypatch.context() as newer:
-        newer.setattr(migrate, "HEAD", "0003")
+        newer.setattr(migrate, "HEAD", "0002")
         with pytest.raises(DatabaseOutdatedError, match="run 'lamin db upgrade'"):
             ln.setup.load("lab")
         seen = CliRunner().invoke(main, ["files"])
@@ -121,7 +121,7 @@ def test_only_db_upgrade_upgrades_a_shared_database_and_many_at_once_do_it_once(
         each.join()
     with pytest.raises(DatabaseTooNewError, match="upgrade the package"):
         ln.setup.load("lab")
-    monkeypatch.setattr(migrate, "HEAD", "0003")
+    monkeypatch.setattr(migrate, "HEAD", "0002")
     ln.setup.load("lab")
     assert ln.select(ln.User).count() == 1
 

@@ -307,12 +307,12 @@ def test_an_older_sqlite_database_is_backed_up_and_upgraded_when_it_is_opened(
         found = connection.execute("SELECT nickname, handle FROM user").fetchall()
         version = connection.execute(f"SELECT * FROM {migrate.VERSION_TABLE}").fetchall()
     connection.close()
-    assert (found, version) == ([(None, user.handle)], [("0003",)])
+    assert (found, version) == ([(None, user.handle)], [("0002",)])
     (backup,) = path.parent.glob("*.backup")
     with sqlite3.connect(backup) as connection:
         assert connection.execute("SELECT handle FROM user").fetchall() == [(user.handle,)]
         assert connection.execute(f"SELECT * FROM {migrate.VERSION_TABLE}").fetchall() == [
-            ("0002",)
+            ("0001",)
         ]
         assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
     connection.close()
@@ -377,11 +377,11 @@ def write_second_migration(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, more
     """Let this version of the package know one migration more than the last one did."""
     scripts = tmp_path / "migrations"
     shutil.copytree(MIGRATIONS, scripts, ignore=shutil.ignore_patterns("__pycache__"))
-    (scripts / "versions" / "0003_nicknames.py").write_text(
+    (scripts / "versions" / "0002_nicknames.py").write_text(
         "import sqlalchemy as sa\n"
         "from alembic import op\n"
-        'revision = "0003"\n'
-        'down_revision = "0002"\n\n\n'
+        'revision = "0002"\n'
+        'down_revision = "0001"\n\n\n'
         "def upgrade() -> None:\n"
         '    op.add_column("user", sa.Column("nickname", sa.String(length=8)))\n' + more
     )
@@ -391,7 +391,7 @@ def write_second_migration(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, more
         real(alembic, name, str(scripts) if name == "script_location" else value)
 
     monkeypatch.setattr(Config, "set_main_option", elsewhere)
-    monkeypatch.setattr(migrate, "HEAD", "0003")
+    monkeypatch.setattr(migrate, "HEAD", "0002")
 
 
 def test_a_failing_migration_leaves_the_database_as_it_was(
@@ -402,7 +402,7 @@ def test_a_failing_migration_leaves_the_database_as_it_was(
     assert path is not None
     ln.setup.close()
     write_second_migration(tmp_path, monkeypatch)
-    with (tmp_path / "migrations" / "versions" / "0003_nicknames.py").open("a") as stream:
+    with (tmp_path / "migrations" / "versions" / "0002_nicknames.py").open("a") as stream:
         stream.write('    raise RuntimeError("half way")\n')
     with pytest.raises(RuntimeError, match="half way"):
         ln.setup.load("old")
@@ -411,7 +411,7 @@ def test_a_failing_migration_leaves_the_database_as_it_was(
         version = connection.execute(f"SELECT * FROM {migrate.VERSION_TABLE}").fetchall()
     connection.close()
     assert "nickname" not in columns
-    assert version == [("0002",)]
+    assert version == [("0001",)]
 
 
 def test_a_newer_database_is_refused_and_left_alone(
@@ -436,11 +436,11 @@ def test_a_newer_database_is_refused_and_left_alone(
 def test_a_shared_database_is_never_upgraded_on_its_own(
     tmp_path: Path, by_models: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(migrate, "HEAD", "0003")
+    monkeypatch.setattr(migrate, "HEAD", "0002")
     monkeypatch.setattr(InstanceConfig, "sqlite_path", None)
     with pytest.raises(DatabaseOutdatedError, match="run 'lamin db upgrade'"):
         migrate.ensure_current(by_models)
-    assert migrate.revision(by_models) == "0002"
+    assert migrate.revision(by_models) == "0001"
 
 
 def test_upgrading_leaves_the_hosts_logging_alone(by_migrations: Database) -> None:

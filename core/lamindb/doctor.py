@@ -13,6 +13,7 @@ from lamindb import config, journal, liveness, spool
 from lamindb.db import schema
 from lamindb.errors import DataError, LaminError
 from lamindb.instance import Instance, Location
+from lamindb.progress import progress
 from lamindb.storage.keys import object_key, version_key
 from lamindb.storage.sources import digest
 
@@ -156,8 +157,18 @@ def _storage(
             "no record knows this object, which an older version has left: remove it, or move it "
             "out of here and add it with ln.add(ln.File(path))",
         )
-    for row in rows:
-        yield from _object(location, row, hashes)
+    size = sum(row.size or 0 for row in rows)
+    with progress(
+        f"Checking {store.root}",
+        lambda: size if hashes else len(rows),
+        "bytes" if hashes else "items",
+    ) as advance:
+        found: list[Finding] = []
+        for row in rows:
+            found += _object(location, row, hashes)
+            if not hashes:
+                advance(1)
+    yield from found
     for key in sorted(present - recorded):
         if not any(folder in recorded or folder in inner for folder in _folders(key)):
             yield Finding(

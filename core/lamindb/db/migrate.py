@@ -23,7 +23,7 @@ from lamindb.errors import (
     DatabaseUnfinishedError,
 )
 
-HEAD = "0002"
+HEAD = "0001"
 # says a database that ``lamin migrate`` is filling; it is later than any number
 MIGRATING = "migrating"
 VERSION_TABLE = "lamindb_version"
