@@ -8,7 +8,7 @@ import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, BinaryIO, TypeVar, cast
+from typing import Any, BinaryIO, cast
 
 from lamindb.config import FOLDER, is_remote
 from lamindb.errors import (
@@ -19,15 +19,26 @@ from lamindb.errors import (
     StorageMissingError,
     StorageReadOnlyError,
 )
+from lamindb.storage.folders import in_folder, link, sync_folder
 from lamindb.storage.hashing import DIRECTORY_HASH, FILE_HASH, Digest, copy_hashing
+from lamindb.storage.remote import (
+    Upload,
+    abort_uploads,
+    code_of,
+    files_below,
+    filesystem,
+    is_passing,
+    kind_at,
+    md5_of,
+    unfinished_uploads,
+    unreachable,
+)
 from lamindb.storage.sources import (
     Entry,
     LocalSource,
     RemoteSource,
     Source,
     digest,
-    files_below,
-    filesystem,
 )
 
 MARKER = f"{FOLDER}/storage_id"
@@ -90,7 +101,7 @@ class Store:
                 Path(self.root).mkdir(parents=True, exist_ok=True)
             else:
                 fs, path = filesystem(self.root)
-                if not fs.exists(path):
+                if kind_at(fs, path) is None:
                     fs.makedirs(path, exist_ok=True)
 
     def read_marker(self) -> str | None:
@@ -168,7 +179,8 @@ class Store:
             if hash_type == DIRECTORY_HASH:
                 fs.invalidate_cache()
                 return bool(files_below(fs, path, is_directory=True))
-            return bool(fs.exists(path) if hash_type is None else fs.isfile(path))
+            kind = kind_at(fs, path)
+            return kind is not None if hash_type is None else kind == "file"
 
     def write(self, source: Source, key: str, advance: Advance | None = None) -> Digest:
         """Copy a source to a key that is free, hashing in the same pass; nothing partial stays.
@@ -192,13 +204,17 @@ class Store:
 
         def place(entry: Entry, stream: BinaryIO) -> tuple[bytes, int]:
             target = f"{key}/{entry.path}" if entry.path else key
-            begun.append(target)
+            if not self.is_atomic:
+                begun.append(target)  # half of it may be there soon
             try:
                 with self._explaining(target):
-                    return write(stream, target, advance)
+                    found = write(stream, target, advance)
             except KeyConflictError:
-                begun.remove(target)  # what is there is another's
+                if target in begun:
+                    begun.remove(target)  # what is there is another's
                 raise
+            begun.append(target)
+            return found
 
         try:
             return digest(source, place)
@@ -213,7 +229,7 @@ class Store:
     ) -> tuple[bytes, int]:
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0)
         path = self.path(key)
-        descriptor = _in_folder(path, lambda: os.open(path, flags, 0o644))
+        descriptor = in_folder(path, lambda: os.open(path, flags, 0o644))
         with os.fdopen(descriptor, "wb", buffering=0) as target:
             result = copy_hashing(stream, cast(BinaryIO, target), advance)
             os.fsync(target.fileno())
@@ -227,23 +243,78 @@ class Store:
         target = fs.open(path, "xb" if is_conditional else "wb")
         try:
             result = copy_hashing(stream, target, advance)
-            if is_conditional and not result[1] and fs.isfile(path):
+            if is_conditional and not result[1] and kind_at(fs, path) == "file":
                 raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), path)
+        except BaseException:
+            _discard(target)
+            raise
+        try:
             target.close()
         except BaseException as error:
             _discard(target)
-            code = _code_of(error) if is_conditional else ""
-            if code in ("PreconditionFailed", "ConditionalRequestConflict"):
-                raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), path) from error
-            if code == "NotImplemented":
-                raise _UnconditionalError from error
-            raise
-        written = fs.info(path)["size"]
-        if written != result[1]:
+            self._explain_close(error, fs, path, result, is_conditional)
+        if getattr(target, "parts", None):
+            # of a beginning whose answer was lost, and which was tried again
+            self.abort_uploads(key)
+        written = fs.info(path)
+        if written["size"] != result[1] or not self._is_tagged(fs, path, written, result):
             raise StorageError(
-                f"{self.uri(key)} has {written} bytes after {result[1]} were written: try again"
+                f"{self.uri(key)} holds {written['size']} other bytes than the {result[1]} that "
+                "were written: somebody else writes there, or the store lost some; try again"
             )
         return result
+
+    def abort_uploads(self, key: str) -> None:
+        """Remove parts of a key's object, or of a folder's, that nobody will put together.
+
+        Where they may not be listed, they stay.
+        """
+        if self.root.startswith(_CONDITIONAL):
+            fs, path = filesystem(self.uri(key))
+            with suppress(Exception):
+                abort_uploads(fs, path)
+
+    def unfinished_uploads(self) -> list[Upload]:
+        """List parts of objects that were never put together, also those of uploads under way."""
+        if not self.root.startswith(_CONDITIONAL):
+            return []
+        fs, path = filesystem(self.root)
+        with self._explaining("unfinished uploads"):
+            return unfinished_uploads(fs, path)
+
+    def _is_tagged(
+        self, fs: Any, path: str, info: dict[str, Any], written: tuple[bytes, int]
+    ) -> bool:
+        """Whether an object's tag, where it can be one, is the MD5 of what was written.
+
+        Of encrypted objects it is not: then the first one of a root is read.
+        """
+        tag = md5_of(info)
+        if tag is None or tag == written[0] or self.root in _opaque:
+            return True
+        if not _holds(fs, path, written):
+            return False
+        _opaque.add(self.root)
+        return True
+
+    def _explain_close(
+        self, error: BaseException, fs: Any, path: str, result: tuple[bytes, int], wished: bool
+    ) -> None:
+        """Raise what the end of an upload failed of; return if the object is there all the same.
+
+        A request whose answer was lost is tried again, and finds what the first one has done.
+        """
+        code = code_of(error)
+        taken = wished and code in ("PreconditionFailed", "ConditionalRequestConflict")
+        if wished and code == "NotImplemented":
+            raise _UnconditionalError from error
+        if self.is_atomic and (taken or code == "NoSuchUpload" or is_passing(error)):
+            with suppress(Exception):  # of the two errors, the first is the one to tell
+                if _holds(fs, path, result):
+                    return
+        if taken:
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), path) from error
+        raise error
 
     def place(self, incoming: str, final: str) -> None:
         """Give a written local object its final key; never over something that is there.
@@ -255,14 +326,14 @@ class Store:
         source, target = self.path(incoming), self.path(final)
 
         def place() -> None:
-            if source.is_dir() or not _link(source, target):
+            if source.is_dir() or not link(source, target):
                 if os.path.lexists(target):
                     raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(target))
                 source.rename(target)
 
         with self._explaining(final):
-            _in_folder(target, place)
-            _sync_folder(target.parent)
+            in_folder(target, place)
+            sync_folder(target.parent)
 
     def links(self, incoming: str) -> bool:
         """Whether :meth:`place` leaves a proof of a written object: not of a directory, and not
@@ -273,7 +344,7 @@ class Store:
         if self._has_links is None:
             second = path.with_name(f"{path.name}.link")
             with self._explaining(incoming):
-                self._has_links = _link(path, second)
+                self._has_links = link(path, second)
                 second.unlink(missing_ok=True)
         return self._has_links
 
@@ -287,8 +358,8 @@ class Store:
         with self._explaining(target):
             if self.is_local:
                 path = self.path(target)
-                _in_folder(path, lambda: self.path(source).rename(path))
-                _sync_folder(path.parent)
+                in_folder(path, lambda: self.path(source).rename(path))
+                sync_folder(path.parent)
                 self._prune(self.path(source))
                 return
             fs, origin = filesystem(self.uri(source))
@@ -375,10 +446,17 @@ class Store:
             # behind a URL any library may raise anything: botocore's errors are no OSError
             if self.is_local:
                 raise
+            if is_passing(error):
+                raise unreachable(self._where(key), error) from error
             raise self._explain(OSError(f"{type(error).__name__}: {error}"), key) from error
 
+    def _where(self, key: str) -> str:
+        return f"{key!r} in the storage {self.root}"
+
     def _explain(self, error: OSError, key: str) -> LaminError:
-        where = f"{key!r} in the storage {self.root}"
+        where = self._where(key)
+        if not self.is_local and is_passing(error):
+            return unreachable(where, error)
         if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
             return StorageFullError(
                 f"no space is left for {where} ({error.strerror}): free some, or take another "
@@ -407,38 +485,20 @@ class Store:
 _CONDITIONAL = ("s3://", "s3a://")
 # the roots of those that refuse such a wish
 _unconditional: set[str] = set()
+# the roots of those whose tags are no hashes of the content
+_opaque: set[str] = set()
 
 
 class _UnconditionalError(Exception):
     """The store takes no writes on a condition."""
 
 
-def _code_of(error: BaseException) -> str:
-    """Return the code by which S3 says why it refused; s3fs hides it behind a builtin error."""
-    response = getattr(error.__cause__, "response", None) or getattr(error, "response", None)
-    return str(response.get("Error", {}).get("Code", "")) if isinstance(response, dict) else ""
-
-
-T = TypeVar("T")
-
-_FOLDER_TRIES = 50
-
-
-def _in_folder(path: Path, act: Callable[[], T]) -> T:
-    """Do something with a path whose folders are made first.
-
-    Another thread or process may remove a folder of them, empty for an instant, at any point
-    between, and make it again before this one can look: then all is done once more.
-    """
-    for _ in range(_FOLDER_TRIES):
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-        except (FileNotFoundError, FileExistsError):
-            continue  # the latter when it is gone before mkdir looks whether it is a folder
-        with suppress(FileNotFoundError):
-            return act()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    return act()
+def _holds(fs: Any, path: str, written: tuple[bytes, int]) -> bool:
+    """Whether an object is what was written, by its content."""
+    if fs.info(path)["size"] != written[1]:
+        return False
+    with fs.open(path, "rb") as stream:
+        return copy_hashing(stream, None) == written
 
 
 def _is_directory(hash_type: str | None) -> bool | None:
@@ -451,29 +511,3 @@ def _discard(target: Any) -> None:
         target.discard()
     with suppress(AttributeError):
         target.closed = True
-
-
-def _link(source: Path, target: Path) -> bool:
-    """Link a file to a free name in one step; False where the file system has no links."""
-    try:
-        os.link(source, target, follow_symlinks=False)
-    except FileExistsError:
-        raise
-    except OSError as error:
-        if error.errno in (errno.EPERM, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK, errno.EXDEV):
-            return False
-        raise
-    return True
-
-
-def _sync_folder(folder: Path) -> None:
-    if os.name != "posix":
-        return
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    except OSError as error:
-        if error.errno not in (errno.EINVAL, errno.ENOTSUP):
-            raise
-    finally:
-        os.close(descriptor)
