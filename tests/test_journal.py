@@ -535,3 +535,29 @@ def test_a_process_lives_until_its_last_thread_has_ended():
         process.kill()
         process.wait()
         assert not is_running(process.pid, started_at)
+
+
+def test_a_store_is_asked_while_others_may_write_to_the_database(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ln.setup.init(storage=tmp_path / "storage", name="asked")
+    database = instance.current().database
+    asked: list[str] = []
+    exists = Store.exists
+
+    def ask(store: Store, *arguments: Any) -> bool:
+        # a write transaction of the one who asks would let nobody else begin one
+        with closing(sqlite3.connect(str(database.config.sqlite_path), timeout=0)) as other:
+            other.execute("BEGIN IMMEDIATE")
+        asked.append(arguments[0])
+        return exists(store, *arguments)
+
+    monkeypatch.setattr(Store, "exists", ask)
+    path = tmp_path / "a.txt"
+    for content in ("old", "new", "old"):
+        path.write_text(content)
+        file = ln.add(ln.File(path, key="k.txt"))
+    path.write_text("other")
+    file.replace(path)
+    ln.delete(ln.add(file), delete_data=True)
+    assert "k.txt" in asked

@@ -8,19 +8,22 @@ import gc
 import inspect
 import io
 import logging
+import os
 import pickle
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
+import weakref
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import pytest
+from sqlalchemy import event, select, text
 from sqlalchemy import inspect as inspect_database
-from sqlalchemy import select, text
 
 import lamindb as ln
 from lamindb import instance
@@ -260,6 +263,17 @@ def test_a_missing_path_is_a_file_not_found_error(path: Any) -> None:
     assert str(path).replace("~/", "") in str(caught.value)
 
 
+def test_a_forked_child_that_ends_leaves_a_frame_to_its_parent() -> None:
+    file = ln.File(FRAME, name="frame.parquet")
+    with pytest.warns(DeprecationWarning) if sys.version_info >= (3, 12) else nullcontext():
+        child = os.fork()
+    if child == 0:
+        weakref.finalize._exitfunc()  # type: ignore[attr-defined]  # as at the end of a process
+        os._exit(0)
+    assert os.waitpid(child, 0)[1] == 0
+    assert ln.add(file).load().equals(FRAME)
+
+
 def test_a_frame_needs_a_name_or_a_key() -> None:
     with pytest.raises(ValueError, match=r"pass key=.* or name=") as caught:
         ln.File(FRAME)
@@ -470,9 +484,9 @@ def test_relations_work_on_any_record_without_a_session(
     run = ln.add(ln.Run(ln.Transform("Child"), parent=parent))
     file = ln.add(ln.File(make("out.txt", "out"), key="out.txt", run=run))
     with instance.current().database.begin() as connection:
-        from lamindb.records.links import write_link
+        from lamindb.records.links import write_links
 
-        write_link(connection, run.id, first.id, "input")
+        write_links(connection, [(run.id, first.id)], "input")
     if origin == "select":
         file = ln.select(ln.File, key="out.txt").one()
         run = ln.select(ln.Run, id=run.id).one()
@@ -1027,6 +1041,51 @@ def test_deleting_what_is_not_there_is_an_error(
     with pytest.raises(RecordError, match="is not a record"):
         ln.delete(["source.txt"])
     ln.delete([])
+
+
+@contextmanager
+def statements() -> Iterator[list[str]]:
+    """Collect what this thread asks of the database."""
+    engine, seen, thread = instance.current().database.engine, list[str](), threading.get_ident()
+
+    def note(connection: Any, cursor: Any, statement: str, *_: Any) -> None:
+        if threading.get_ident() == thread:  # the recorder has its own
+            seen.append(statement)
+
+    event.listen(engine, "before_cursor_execute", note)
+    yield seen
+    event.remove(engine, "before_cursor_execute", note)
+
+
+def test_a_long_list_takes_no_more_statements_than_a_short_one(
+    make: Callable[..., Path], tracked: ln.Run
+) -> None:
+    counts = []
+    for number in (2, 3, 60):  # the first one opens the instance
+        paths = [make(f"{number}/{each}.txt", f"{number} {each}") for each in range(number)]
+
+        def files(paths: list[Path] = paths) -> list[ln.File]:
+            return [ln.File(path, key=f"k/{path.name}") for path in paths]
+
+        with statements() as new:
+            ln.add(files())
+        with statements() as known:
+            added = ln.add(files())
+        with statements() as deleted:
+            ln.delete(added, delete_data=True)
+        counts.append((len(new), len(known), len(deleted)))
+    assert counts[2] == counts[1]
+
+
+def test_of_a_long_list_the_one_that_is_needed_is_named(
+    make: Callable[..., Path], source_file: ln.File, tracked: ln.Run
+) -> None:
+    source_file.load()
+    others = [ln.add(ln.File(make(f"{each}.txt", str(each)))) for each in range(5)]
+    with pytest.raises(HasDependentsError, match=f"name=.source.txt.*needed by run {tracked.id}"):
+        ln.delete([*others, source_file], delete_data=True)
+    ln.delete([*others, source_file], delete_data=True, force=True)
+    assert ln.select(ln.File).count() == 0
 
 
 class Terminal(io.StringIO):

@@ -1062,6 +1062,41 @@ def test_a_checkout_that_moved_keeps_its_transform(project: Path, tmp_path: Path
     assert ln.select(ln.Run).count() == 2
 
 
+NAMED = """
+import lamindb as ln
+run = ln.track(ln.Transform({name!r}))
+print(run.transform.id, run.transform.key)
+"""
+
+
+def test_a_name_means_the_transform_of_ones_own_project(project: Path) -> None:
+    for name in ("one", "two"):
+        git("init", name)
+        git("-C", name, "remote", "add", "origin", f"git@example.org:lab/{name}.git")
+    # a rule of an engine, that happens to have the name
+    fit = InferredTransform("fit", "example.org/lab/two/Snakefile:fit", "pipeline")
+    emit(RunStarted(run="R" * 20, engine="test", transform=fit))
+    recorder.close(20)
+
+    def tracked(folder: str, name: str = "clean") -> list[str]:
+        printed = done(NAMED.format(name=name), name=f"{folder}/run.py")
+        return printed.strip().split(" ", 1)
+
+    first, second = tracked("one"), tracked("two")
+    assert first[0] != second[0]
+    assert first[1] == "example.org/lab/one:clean (pipeline)"
+    assert tracked("one") == first
+    assert tracked("one/deep/er") == first
+    assert tracked("two", "fit")[1] == fit.key
+    assert tracked("one", "fit")[1] == "example.org/lab/one:fit (pipeline)"
+    # outside of a repository the folder with the storage is the project
+    assert tracked(".")[1].endswith(":clean (pipeline)")
+    assert ln.select(ln.Transform, name="clean").count() == 3
+    # added by hand, without a project: everybody's
+    shared = ln.add(ln.Transform("report"))
+    assert tracked("one", "report")[0] == tracked("two", "report")[0] == shared.id
+
+
 def test_a_script_that_a_git_hook_runs_is_keyed_by_its_own_repository(
     project: Path, tmp_path: Path
 ) -> None:

@@ -165,14 +165,15 @@ def operation(
     locate: Locate,
     kind: Literal["add", "delete"],
     keys: Sequence[tuple[str, str]],
-    plan: Callable[[Operation, Connection], list[Step]],
+    plan: Callable[[Operation], list[Step]],
 ) -> Iterator[Operation]:
     """Claim keys, commit the plan, hand out the operation; undo everything if the body raises.
 
     Args:
         keys: (storage id, key) pairs that no other operation may touch meanwhile, nor a folder
             above them or a key inside them.
-        plan: called within the claiming transaction, where the rows of those keys stand still.
+        plan: called once they are claimed, when their rows and objects stand still. No transaction
+            is open: it may ask a remote store, while others write to the database.
     Raises: BusyError: another live process holds one of the keys for ``busy_timeout_s``;
         LeaseLostError: another process took this one for dead and undid its work.
     """
@@ -180,9 +181,11 @@ def operation(
     work.kind = kind
     _active.add(work.id)
     try:
-        _claim(work, sorted(set(keys)), plan)
+        _claim(work, sorted(set(keys)))
         lease = _Lease(work)
         try:
+            if steps := plan(work):
+                work.amend(steps)
             yield work
         except BaseException as error:
             lease.stop()
@@ -195,11 +198,7 @@ def operation(
         _active.discard(work.id)
 
 
-def _claim(
-    work: Operation,
-    keys: Sequence[tuple[str, str]],
-    plan: Callable[[Operation, Connection], list[Step]],
-) -> None:
+def _claim(work: Operation, keys: Sequence[tuple[str, str]]) -> None:
     deadline = time.monotonic() + settings.busy_timeout_s
     while True:
         work.lease_until = time.time() + LEASE_S
@@ -224,9 +223,6 @@ def _claim(
                             for storage_id, key in keys
                         ],
                     )
-                work.steps = plan(work, connection)
-                if work.steps:
-                    work._write_plan(connection)
             return
         except _NearbyError:
             pass

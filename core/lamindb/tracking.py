@@ -16,7 +16,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from sqlalchemy import select, update
+from sqlalchemy import Connection, select, update
 
 from lamindb import endings, instance, lastwords, liveness, recorder
 from lamindb.config import settings
@@ -24,6 +24,7 @@ from lamindb.db import schema
 from lamindb.db.database import insert_if_new, serialise
 from lamindb.errors import LaminError, RecordError, TransformUnknownError
 from lamindb.hooks import Caller, InferredTransform, RunFinished, Tracking, environment, manager
+from lamindb.hooks.code import project_of
 from lamindb.instance import Instance
 from lamindb.records import active
 from lamindb.records.active import context as context
@@ -64,8 +65,9 @@ def track(
     ``lamin run -- python script.py`` sees the exit code.
 
     Args:
-        transform: looked up by id, or by name and type, and added if it is new; None infers the
-            script or notebook that calls. Inside the run of an engine, None adopts that run, and a
+        transform: looked up by id, or by name and type in this project (git remote, else the
+            folder of the storage), and added if it is new; None infers the script or notebook that
+            calls. Inside the run of an engine, None adopts that run, and a
             transform becomes a child of it.
         new_run: whether a new Run starts though this session already has one of the transform;
             default: notebooks one a kernel session, everything else each call.
@@ -259,43 +261,71 @@ def _resolve(
             found: dict[str, Any] | None = version_of(connection, here, inferred)
         elif transform is not None:
             serialise(connection, f"transform {transform.name} {transform.type}")
-            found = _stored(connection, transform) or write_row(connection, here, transform)
+            found = _stored(here, connection, transform) or write_row(connection, here, transform)
     if transform is None or found is None:
         raise TransformUnknownError("no transform was given or inferred")
     transform._set_values(found)
     return transform
 
 
-def _stored(connection: Any, wanted: Transform) -> dict[str, Any] | None:
-    """Look a transform up by id, or by name and type; the latest version if none was given."""
+def _stored(here: Instance, connection: Connection, wanted: Transform) -> dict[str, Any] | None:
+    """Look a transform up by id, or by name and type in the project; the latest version if none was
+    given. One that is not there gets the id and the key under which it is to be added."""
     table = schema.transform
-    query = select(table).order_by(table.c.created_at.desc()).limit(1)
-    if wanted._was_given("id"):
+    query = select(table).order_by(table.c.created_at.desc())
+    by_id = wanted._was_given("id")
+    if by_id:
         query = query.where(table.c.id == wanted.id)
     else:
+        wanted.key = wanted.key or _key_of_name(here, wanted)
         query = query.where(table.c.name == wanted.name, table.c.type == wanted.type)
-    if wanted._was_given("version"):
-        query = query.where(table.c.version == wanted.version)
-    row = connection.execute(query).mappings().one_or_none()
-    if row is None and wanted._was_given("id") and not wanted._was_given("name"):
+    rows = [dict(row) for row in connection.execute(query).mappings()]
+    if not by_id:
+        rows = _of_project(rows, wanted)
+    is_versioned = wanted._was_given("version")
+    for row in rows:
+        if not is_versioned or row["version"] == wanted.version:
+            return row
+    if by_id and not wanted._was_given("name"):
         raise TransformUnknownError(
             f"no transform has the id {wanted.id!r}"
-            + (f" and version {wanted.version!r}" if wanted._was_given("version") else "")
+            + (f" and version {wanted.version!r}" if is_versioned else "")
             + ": look it up with ln.select(ln.Transform).df(), or give a name to add it"
         )
-    if row is None and not wanted._was_given("id"):
-        _share_id(connection, wanted)
-    return dict(row) if row is not None else None
+    if rows and not by_id:
+        wanted.id, wanted.key = rows[0]["id"], rows[0]["key"]
+    return None
 
 
-def _share_id(connection: Any, wanted: Transform) -> None:
-    """A new version of a name that is there gets that transform's id."""
-    table = schema.transform
-    known = connection.execute(
-        select(table.c.id).where(table.c.name == wanted.name, table.c.type == wanted.type).limit(1)
-    ).scalar()
-    if known is not None:
-        wanted.id = known
+def _key_of_name(here: Instance, wanted: Transform) -> str | None:
+    """Return the key of a transform of which only the name is known, in the present project."""
+    storage = here.default_location
+    root = Path(storage.store.root) if storage.store.is_local else None
+    project = project_of(_code_folder(), root, storage.id)
+    return f"{project}:{wanted.name} ({wanted.type})" if project is not None else None
+
+
+def _code_folder() -> Path:
+    """Where the script lies; for what is installed, such as a notebook's kernel, where it runs."""
+    name = getattr(sys.modules.get("__main__"), "__file__", None)
+    path = Path(name).resolve() if name else None
+    if path is None or path.is_relative_to(sys.prefix):
+        return Path(_working_directory() or "/")
+    return path.parent
+
+
+def _of_project(rows: list[dict[str, Any]], wanted: Transform) -> list[dict[str, Any]]:
+    """Return the rows of a name that are meant by it, the likeliest first.
+
+    The one that was added by this name in this project; else one that somebody has added by hand,
+    without a key; else the code of that name in this project. Another project's is another one.
+    """
+    own, keyless = wanted.key, [row for row in rows if row["key"] is None]
+    if own is None:
+        return rows
+    project = own.removesuffix(f":{wanted.name} ({wanted.type})")
+    code = [row for row in rows if (row["key"] or "").startswith(f"{project}/")]
+    return [row for row in rows if row["key"] == own] or keyless or code
 
 
 # --- how a run ends -----------------------------------------------------------------------------

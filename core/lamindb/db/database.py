@@ -5,10 +5,10 @@ from __future__ import annotations
 import hashlib
 import sqlite3
 import weakref
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import quote
 
 from sqlalchemy import Connection, Engine, Table, create_engine, event, make_url, text
@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 _WRITE = "lamindb_write"
 # for how long a connection waits for a lock now
 _TIMEOUT = "lamindb_timeout"
+_CHUNK = 500
+T = TypeVar("T")
 _databases: weakref.WeakSet[Database] = weakref.WeakSet()
 
 
@@ -248,6 +250,13 @@ def insert_if_new(connection: Connection, table: Table, rows: list[dict[str, Any
     else:
         from sqlalchemy.dialects.sqlite import insert  # type: ignore[assignment]
     return connection.execute(insert(table).on_conflict_do_nothing(), rows).rowcount
+
+
+def chunked(values: Iterable[T]) -> Iterator[list[T]]:
+    """Yield some hundred values at a time, as many as every database takes in one statement."""
+    ordered = list(values)
+    for start in range(0, len(ordered), _CHUNK):
+        yield ordered[start : start + _CHUNK]
 
 
 def serialise(connection: Connection, name: str) -> None:

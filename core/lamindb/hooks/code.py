@@ -45,6 +45,19 @@ def code_key(path: Path, storage_root: Path | None, storage_id: str | None) -> s
     return str(path)
 
 
+def project_of(folder: Path, storage_root: Path | None, storage_id: str | None) -> str | None:
+    """Return what the keys of a project's code begin with.
+
+    The git remote, without credentials, else the storage id in the folder that holds the storage;
+    None elsewhere. Arguments as of :func:`code_key`.
+    """
+    repository = _repository(folder)
+    if repository is not None:
+        return repository[1]
+    is_beside = storage_root is not None and folder.is_relative_to(storage_root.parent)
+    return storage_id if is_beside else None
+
+
 def top_of(folder: Path) -> Path | None:
     """Return the folder of the git working tree that holds this one."""
     for each in (folder, *folder.parents):

@@ -10,7 +10,7 @@ from sqlalchemy import Connection, Table, delete, desc, insert, literal, select,
 from sqlalchemy.exc import IntegrityError
 
 from lamindb import instance
-from lamindb.db.database import serialise
+from lamindb.db.database import chunked, serialise
 from lamindb.db.schema import file as file_table
 from lamindb.db.schema import now
 from lamindb.db.schema import run_file as run_file_table
@@ -24,7 +24,7 @@ from lamindb.journal import Operation, Step, operation
 from lamindb.records import objects
 from lamindb.records.base import Record, field_of, is_mapped, read_all, table_of
 from lamindb.records.file import File
-from lamindb.records.links import write_link
+from lamindb.records.links import write_links
 from lamindb.records.neighbours import Neighbours
 from lamindb.records.objects import Job, OvertakenError
 from lamindb.records.run import Run, require_json
@@ -176,15 +176,18 @@ def _add_files(here: Instance, records: Sequence[Record], jobs: list[Job], *, si
         with here.database.read() as connection:
             objects.find_lost(connection, jobs)
 
-    def plan(work: Operation, connection: Connection) -> list[Step]:
-        objects.find_latest(connection, jobs)
-        objects.refuse_inside(connection, jobs)
+    def plan(work: Operation) -> list[Step]:
+        with here.database.read() as connection:
+            objects.find_latest(connection, jobs)
+            objects.refuse_inside(connection, jobs)
 
         def plan_one(job: Job) -> None:
-            job.step = objects.plan(work, connection, job)
+            job.step = objects.plan(work, job)
 
-        _for_each(jobs, plan_one, single, len(records), threads=False)
-        objects.refuse_shared(connection, neighbours, jobs)
+        has_remote = any(not job.store.is_local for job in jobs)
+        _for_each(jobs, plan_one, single, len(records), threads=has_remote)
+        with here.database.read() as connection:
+            objects.refuse_shared(connection, neighbours, jobs)
         return [job.step for job in jobs if job.step is not None]
 
     with operation(
@@ -242,6 +245,7 @@ def _with_needs(records: Sequence[Record], jobs: Sequence[Job] = ()) -> list[Rec
 
 def _write_rows(connection: Connection, here: Instance, records: Sequence[Record]) -> _Written:
     written: _Written = []
+    made: list[tuple[str, str]] = []
     for record in records:
         if isinstance(record, File) and not record._is_stored:
             raise RecordError(f"{record!r} was deleted: make a new ln.File of its data")
@@ -250,7 +254,8 @@ def _write_rows(connection: Connection, here: Instance, records: Sequence[Record
             continue
         written.append((record, write_row(connection, here, record)))
         if isinstance(record, File) and record.run_id is not None:
-            write_link(connection, record.run_id, record.id, "output")
+            made.append((record.run_id, record.id))
+    write_links(connection, made, "output")
     return written
 
 
@@ -305,54 +310,63 @@ def _register(connection: Connection, here: Instance, storage: Storage) -> dict[
 
 
 def _write_files(connection: Connection, here: Instance, jobs: Sequence[Job]) -> _Written:
-    written: _Written = []
-    new_rows, links = [], []
+    at = now()
+    retired: list[str] = []  # no longer the latest
+    restored: list[str] = []  # the latest again
+    known: dict[int, str] = {}  # number of the job → the record that it becomes
+    values: dict[int, dict[str, Any]] = {}
     for job in jobs:
-        file, at = job.file, now()
-        if job.is_second and job.twin is not None:
-            values = next(values for record, values in written if record is job.twin.file)
-        elif job.pending.replaces:
-            if job.latest is not None and job.latest.hash != job.digest.hash:
-                _forget_producers(connection, file.id)
-            values = write_row(
-                connection,
-                here,
-                file,
-                hash=job.digest.hash,
-                size=job.digest.size,
-                hash_type=job.digest.type,
-                source_uri=job.pending.source_uri,
-            )
-        elif (same := job.latest if job.is_known and file.key is not None else job.older) is None:
-            if job.latest is not None:
-                _retire(connection, job.latest.id, at)
-            values = {
-                **file._values(),
+        if job.is_second:
+            continue
+        if job.pending.replaces:
+            values[job.number] = _write_replaced(connection, here, job)
+            continue
+        same = job.latest if job.is_known and job.file.key is not None else job.older
+        if not job.is_known and job.latest is not None:
+            retired.append(job.latest.id)
+        if same is not None:
+            known[job.number] = same.id
+            if not job.is_known:
+                restored.append(same.id)
+        else:
+            values[job.number] = {
+                **job.file._values(),
                 "hash": job.digest.hash,
                 "size": job.digest.size,
                 "created_by_id": here.user_id,
             }
-            new_rows.append(values)
-        else:
-            if not job.is_known:
-                if job.latest is not None:
-                    _retire(connection, job.latest.id, at)
-                connection.execute(
-                    update(file_table)
-                    .where(file_table.c.id == same.id)
-                    .values(is_latest=True, updated_at=at)
-                )
-            values = _row(connection, file_table, same.id)
-            if values.get("hash") != job.digest.hash:
-                raise OvertakenError(f"{same.id} was deleted or replaced")
-        written.append((file, values))
-        if file.run_id is not None:
-            links.append((file.run_id, values["id"]))
-    if new_rows:
-        connection.execute(insert(file_table), new_rows)
-    for run_id, file_id in links:
-        write_link(connection, run_id, file_id, "output")
-    return written
+    new = [values[job.number] for job in jobs if job.number in values and not job.pending.replaces]
+    _set_latest(connection, retired, at, is_latest=False)
+    _set_latest(connection, restored, at, is_latest=True)
+    if new:
+        connection.execute(insert(file_table), new)
+    rows = _rows_of(connection, set(known.values()))
+    for job in jobs:
+        if job.number in known:
+            row = rows.get(known[job.number])
+            if row is None or row["hash"] != job.digest.hash:
+                raise OvertakenError(f"{known[job.number]} was deleted or replaced")
+            values[job.number] = row
+    for job in jobs:
+        if job.twin is not None:
+            values[job.number] = values[job.twin.number]
+    links = [(job.file.run_id, values[job.number]["id"]) for job in jobs]
+    write_links(connection, [(run, file) for run, file in links if run is not None], "output")
+    return [(job.file, values[job.number]) for job in jobs]
+
+
+def _write_replaced(connection: Connection, here: Instance, job: Job) -> dict[str, Any]:
+    if job.latest is not None and job.latest.hash != job.digest.hash:
+        _forget_producers(connection, job.file.id)
+    return write_row(
+        connection,
+        here,
+        job.file,
+        hash=job.digest.hash,
+        size=job.digest.size,
+        hash_type=job.digest.type,
+        source_uri=job.pending.source_uri,
+    )
 
 
 def _forget_producers(connection: Connection, file_id: str) -> None:
@@ -370,10 +384,23 @@ def _row(connection: Connection, table: Table, record_id: str) -> dict[str, Any]
     return dict(found.one_or_none() or {})
 
 
-def _retire(connection: Connection, file_id: str, at: Any) -> None:
-    connection.execute(
-        update(file_table).where(file_table.c.id == file_id).values(is_latest=False, updated_at=at)
-    )
+def _rows_of(connection: Connection, ids: set[str]) -> dict[str, dict[str, Any]]:
+    return {
+        row["id"]: dict(row)
+        for chunk in chunked(sorted(ids))
+        for row in connection.execute(
+            select(file_table).where(file_table.c.id.in_(chunk))
+        ).mappings()
+    }
+
+
+def _set_latest(connection: Connection, ids: list[str], at: Any, *, is_latest: bool) -> None:
+    for chunk in chunked(sorted(ids)):
+        connection.execute(
+            update(file_table)
+            .where(file_table.c.id.in_(chunk))
+            .values(is_latest=is_latest, updated_at=at)
+        )
 
 
 def _for_each(

@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from dataclasses import dataclass, field
+from itertools import groupby
+from typing import Any, TypeVar
 
-from sqlalchemy import Connection, select, update
+from sqlalchemy import Connection, select, tuple_, update
 from sqlalchemy import delete as delete_rows
 from sqlalchemy.exc import IntegrityError
 
 from lamindb import instance
 from lamindb.db import schema
-from lamindb.errors import DeleteError, HasDependentsError, RecordError
+from lamindb.db.database import chunked
+from lamindb.errors import DeleteError, RecordError
 from lamindb.instance import Instance
 from lamindb.journal import Operation, Step, operation
 from lamindb.records.base import Record, table_of
+from lamindb.records.dependents import refuse_missing, refuse_needed
 from lamindb.records.file import File
 from lamindb.records.neighbours import Moved, Neighbours, covering
 from lamindb.records.run import Run
@@ -26,6 +30,7 @@ from lamindb.records.user import User
 from lamindb.storage.cache import holds
 from lamindb.storage.keys import object_key, version_key
 
+T = TypeVar("T")
 # what refers to others before those
 _ORDER = (File, Run, Transform, Storage, User, Record)
 _SHOWN = 5
@@ -86,17 +91,17 @@ def _in_order(records: Iterable[Record]) -> list[Record]:
 def _delete_all(
     here: Instance, records: list[Record], files: list[File], with_data: bool, force: bool
 ) -> None:
-    promoted: list[str] = []
     neighbours, doomed = Neighbours(here), {file.id for file in files}
-    moved: list[Moved] = []
+    planned = _Plan()
+
+    def plan(work: Operation) -> list[Step]:
+        nonlocal planned
+        planned = _plan(work, here, records, with_data, force, neighbours)
+        return planned.steps
+
+    keys = [(file.storage_id, file.key or file._object_key()) for file in files]
     with operation(
-        here.database,
-        lambda storage_id: here.location(storage_id).store,
-        "delete",
-        [(file.storage_id, file.key or file._object_key()) for file in files],
-        lambda work, connection: _plan(
-            work, connection, here, records, with_data, force, promoted, neighbours, moved
-        ),
+        here.database, lambda storage_id: here.location(storage_id).store, "delete", keys, plan
     ) as work:
         _refuse_changed(here, work.steps)
         for step in work.steps:
@@ -111,15 +116,15 @@ def _delete_all(
             trash = [(step.storage_id, step.aside) for step in work.steps if step.aside is not None]
             work.end(connection, trash)
             # a run may have read one meanwhile, or an engine's plugin registered one in place
-            _refuse_needed(connection, records, force)
-            _refuse_shared(connection, neighbours, moved, doomed)
-            for each in records:
-                _delete_row(connection, each)
-            connection.execute(
-                update(schema.file)
-                .where(schema.file.c.id.in_(promoted))
-                .values(is_latest=True, updated_at=schema.now())
-            )
+            refuse_needed(connection, records, force)
+            _refuse_shared(connection, neighbours, planned.moved, doomed)
+            _delete_rows(connection, records)
+            for chunk in chunked(planned.promoted):
+                connection.execute(
+                    update(schema.file)
+                    .where(schema.file.c.id.in_(chunk))
+                    .values(is_latest=True, updated_at=schema.now())
+                )
 
 
 def _with_data(files: list[File], delete_data: bool | None) -> bool:
@@ -148,7 +153,7 @@ def _refuse_unmanaged(here: Instance, files: list[File]) -> None:
         location.store.check(file.storage_id)
 
 
-def _refuse_changed(here: Instance, steps: Sequence[Step]) -> None:
+def _refuse_changed(here: Instance, steps: list[Step]) -> None:
     """What was put there without lamindb would go along, and nobody has it elsewhere."""
 
     def look(step: Step) -> None:
@@ -163,83 +168,150 @@ def _refuse_changed(here: Instance, steps: Sequence[Step]) -> None:
                 "record alone with delete_data=False"
             )
 
-    if steps:
-        with ThreadPoolExecutor(min(_MAX_THREADS, len(steps))) as pool:
-            list(pool.map(look, steps))
+    _in_threads(look, steps)
+
+
+@dataclass
+class _Plan:
+    """What is moved, and which older versions become the latest again."""
+
+    steps: list[Step] = field(default_factory=list)
+    moved: list[Moved] = field(default_factory=list)
+    promoted: list[str] = field(default_factory=list)
 
 
 def _plan(
     work: Operation,
-    connection: Connection,
     here: Instance,
     records: list[Record],
     with_data: bool,
     force: bool,
-    promoted: list[str],
     neighbours: Neighbours,
-    moved: list[Moved],
-) -> list[Step]:
-    promoted.clear()
-    moved.clear()
-    for record in records:
-        if not _exists(connection, record):
-            raise RecordError(f"{record!r} is not in the database: nothing was deleted")
-    _refuse_needed(connection, records, force)
+) -> _Plan:
     files = [record for record in records if isinstance(record, File)]
     doomed = {file.id for file in files}
-    steps: list[Step] = []
-    removed: set[str] = set()
+    with here.database.read() as connection:
+        refuse_missing(connection, records)
+        refuse_needed(connection, records, force)
+        rows = _rows(connection, doomed)
+        versions = _older_versions(connection, files, doomed)
+    places = [
+        _Place(here, file, rows[file.id], versions.get((file.storage_id, file.key), ()))
+        for file in files
+    ]
+    for place in places:
+        if place.earlier and not with_data:
+            raise DeleteError(
+                f"{place.file.key!r} has {len(place.earlier)} older versions, and one of them "
+                "takes its place: delete it with delete_data=True, or the older versions first"
+            )
+    if with_data:
+        _in_threads(_Place.look, places)
     # a folder before what lies in it
-    files.sort(key=lambda file: len(neighbours.place(file.storage_id, file.key or "")))
-    for number, file in enumerate(files):
-        row = connection.execute(
-            select(schema.file.c.is_latest, schema.file.c.hash, schema.file.c.hash_type).where(
-                schema.file.c.id == file.id
-            )
-        ).one()
-        key = object_key(file.id, file.key, file.suffix, is_latest=row.is_latest)
-        store = here.location(file.storage_id).store
-        earlier = _versions_before(connection, file, doomed) if row.is_latest else []
-        if earlier and not with_data:
+    places.sort(key=lambda place: len(neighbours.place(place.file.storage_id, place.key)))
+    found, removed = _Plan(), set[str]()
+    for number, each in enumerate(places):
+        lies_at = neighbours.place(each.file.storage_id, each.key)
+        goes_along = lies_at in removed or covering(lies_at, removed)
+        if goes_along and each.earlier:
             raise DeleteError(
-                f"{file.key!r} has {len(earlier)} older versions, and one of them takes its place: "
-                "delete it with delete_data=True, or the older versions first"
+                f"{each.file.key!r} has older versions, and the folder that it lies in is to be "
+                "deleted too: delete the older versions first"
             )
-        place = neighbours.place(file.storage_id, key)
-        goes_along = place in removed or covering(place, removed)
-        if goes_along and earlier:
-            raise DeleteError(
-                f"{file.key!r} has older versions, and the folder that it lies in is to be deleted "
-                "too: delete the older versions first"
-            )
-        is_there = with_data and store.exists(key, row.hash_type) and not goes_along
-        back = None
-        for before in earlier:
-            kept = version_key(before.id, before.suffix)
-            if store.exists(
-                kept, before.hash_type
-            ):  # one that was overwritten in place has no object
-                promoted.append(before.id)
-                back = kept
-                break
+        is_there, back = each.is_there and not goes_along, each.back
+        if back is not None:
+            found.promoted.append(back.id)
         if is_there or back is not None:
-            steps.append(
-                Step(
-                    file.storage_id,
-                    key,
-                    aside=work.incoming(number, "trash") if is_there else None,
-                    aside_hash=row.hash if is_there else None,
-                    back=back,
-                    back_hash=before.hash if back is not None else None,
-                    aside_type=row.hash_type if is_there else None,
-                    back_type=before.hash_type if back is not None else None,
-                )
-            )
+            aside = work.incoming(number, "trash") if is_there else None
+            found.steps.append(each.step(aside))
         if is_there:
-            removed.add(place)
-            moved.append(neighbours.moved(file.storage_id, key, file.hash_type))
-    _refuse_shared(connection, neighbours, moved, doomed)
-    return steps
+            removed.add(lies_at)
+            found.moved.append(neighbours.moved(each.file.storage_id, each.key, each.row.hash_type))
+    with here.database.read() as connection:
+        _refuse_shared(connection, neighbours, found.moved, doomed)
+    return found
+
+
+@dataclass
+class _Place:
+    """Where the object of a file to be deleted lies, and what takes its place.
+
+    Attributes:
+        row: what the database says of it now; earlier: the older versions of its key, if it is the
+            latest, the one that was the latest last first.
+        is_there: whether its object is; back: the version that becomes the latest again.
+    """
+
+    here: Instance
+    file: File
+    row: Any
+    versions: Sequence[Any]
+    is_there: bool = False
+    back: Any = None
+
+    @property
+    def earlier(self) -> Sequence[Any]:
+        return self.versions if self.row.is_latest else ()
+
+    @property
+    def key(self) -> str:
+        file = self.file
+        return object_key(file.id, file.key, file.suffix, is_latest=self.row.is_latest)
+
+    def look(self) -> None:
+        """Ask the storage."""
+        store = self.here.location(self.file.storage_id).store
+        self.is_there = store.exists(self.key, self.row.hash_type)
+        # one that was overwritten in place has no object
+        kept = (
+            each
+            for each in self.earlier
+            if store.exists(version_key(each.id, each.suffix), each.hash_type)
+        )
+        self.back = next(kept, None)
+
+    def step(self, aside: str | None) -> Step:
+        is_there, back = aside is not None, self.back
+        return Step(
+            self.file.storage_id,
+            self.key,
+            aside=aside,
+            aside_hash=self.row.hash if is_there else None,
+            back=version_key(back.id, back.suffix) if back is not None else None,
+            back_hash=back.hash if back is not None else None,
+            aside_type=self.row.hash_type if is_there else None,
+            back_type=back.hash_type if back is not None else None,
+        )
+
+
+def _rows(connection: Connection, ids: Collection[str]) -> dict[str, Any]:
+    table = schema.file.c
+    return {
+        row.id: row
+        for chunk in chunked(ids)
+        for row in connection.execute(
+            select(table.id, table.is_latest, table.hash, table.hash_type).where(
+                table.id.in_(chunk)
+            )
+        )
+    }
+
+
+def _older_versions(
+    connection: Connection, files: list[File], doomed: set[str]
+) -> dict[tuple[str, str | None], list[Any]]:
+    """Return what else has the keys of files, the one that was the latest last first."""
+    table = schema.file.c
+    keys = dict.fromkeys(file.key for file in files if file.key is not None)
+    found: dict[tuple[str, str | None], list[Any]] = {}
+    for chunk in chunked(keys):
+        query = select(
+            table.id, table.suffix, table.hash, table.hash_type, table.storage_id, table.key
+        ).where(table.key.in_(chunk))
+        for row in connection.execute(query.order_by(table.updated_at.desc())):
+            if row.id not in doomed:
+                found.setdefault((row.storage_id, row.key), []).append(row)
+    return found
 
 
 def _refuse_shared(
@@ -254,89 +326,14 @@ def _refuse_shared(
         )
 
 
-def _refuse_needed(connection: Connection, records: list[Record], force: bool) -> None:
-    for record in records:
-        dependents = _dependents(connection, record, records)
-        if dependents and not (force and isinstance(record, File)):
-            raise HasDependentsError(
-                f"{record!r} is needed by {', '.join(dependents)}: delete those first"
-                + (", or pass force=True" if isinstance(record, File) else ""),
-                dependents,
-            )
+def _in_threads(act: Callable[[T], None], each: Sequence[T]) -> None:
+    if each:
+        with ThreadPoolExecutor(min(_MAX_THREADS, len(each))) as pool:
+            list(pool.map(act, each))
 
 
-def _versions_before(connection: Connection, file: File, doomed: set[str]) -> Sequence[Any]:
-    """Return the rows of a key's other versions, the one that was the latest last first."""
-    if file.key is None:
-        return []
-    table = schema.file
-    return connection.execute(
-        select(table.c.id, table.c.suffix, table.c.hash, table.c.hash_type)
-        .where(
-            table.c.storage_id == file.storage_id,
-            table.c.key == file.key,
-            table.c.id.not_in(doomed),
-        )
-        .order_by(table.c.updated_at.desc())
-    ).all()
-
-
-def _exists(connection: Connection, record: Record) -> bool:
-    table = table_of(type(record))
-    key = zip(table.primary_key, record._primary_key(), strict=True)
-    found = connection.execute(select(table).where(*(column == value for column, value in key)))
-    return found.one_or_none() is not None
-
-
-def _dependents(connection: Connection, record: Record, doomed: list[Record]) -> list[str]:
-    """Name what refers to a record and is not deleted with it."""
-    file, run, transform = schema.file, schema.run, schema.transform
-    links = schema.run_file
-    if isinstance(record, File):
-        queries = [
-            (
-                "run",
-                select(links.c.run_id).where(links.c.file_id == record.id, links.c.role == "input"),
-            )
-        ]
-    elif isinstance(record, Run):
-        queries = [
-            ("file", select(file.c.id).where(file.c.run_id == record.id)),
-            ("run", select(run.c.id).where(run.c.parent_id == record.id)),
-        ]
-    elif isinstance(record, Transform):
-        same = (run.c.transform_id == record.id, run.c.transform_version == record.version)
-        made = (file.c.transform_id == record.id, file.c.transform_version == record.version)
-        queries = [
-            ("run", select(run.c.id).where(*same)),
-            ("file", select(file.c.id).where(*made)),
-        ]
-    elif isinstance(record, Storage):
-        queries = [("file", select(file.c.id).where(file.c.storage_id == record.id))]
-        if record.id == instance.current().default_storage_id:
-            return ["the instance, whose default storage it is"]
-    else:
-        tables = (file, run, transform, schema.storage)
-        queries = [
-            (
-                table.name,
-                select(table.c.id).where(table.c.created_by_id == record._primary_key()[0]),
-            )
-            for table in tables
-        ]
-    gone = {(type(each).__name__.lower(), each._primary_key()[0]) for each in doomed}
-    if isinstance(record, Storage):
-        gone = set()  # its place must be known until the objects are gone, which is after the rows
-    found = [
-        f"{name} {row_id}"
-        for name, query in queries
-        for row_id in connection.execute(query.limit(_SHOWN + len(gone))).scalars()
-        if (name, row_id) not in gone
-    ]
-    return found[:_SHOWN]
-
-
-def _delete_row(connection: Connection, record: Record) -> None:
-    table = table_of(type(record))
-    key = zip(table.primary_key, record._primary_key(), strict=True)
-    connection.execute(delete_rows(table).where(*(column == value for column, value in key)))
+def _delete_rows(connection: Connection, records: list[Record]) -> None:
+    for kind, group in groupby(records, type):
+        table = table_of(kind)
+        for chunk in chunked(record._primary_key() for record in group):
+            connection.execute(delete_rows(table).where(tuple_(*table.primary_key).in_(chunk)))

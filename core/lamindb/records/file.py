@@ -444,7 +444,7 @@ class _FrameSource(LocalSource):
 
     def __init__(self, frame: Any, name: str) -> None:
         folder = tempfile.mkdtemp(prefix="lamindb-")
-        weakref.finalize(self, _remove_folder, folder)
+        weakref.finalize(self, _remove_folder, folder, os.getpid())
         # the name may be as long as a key's last part, and yet get a suffix
         path = Path(folder) / f"frame{suffix_of(name)}"
         writer = _first_for("ln_serializer", suffix_of(name), data=frame)
@@ -467,10 +467,11 @@ def _first_for(hook: str, suffix: str, **arguments: Any) -> Any:
         suffix = suffix[suffix.index(".", 1) :]
 
 
-def _remove_folder(folder: str) -> None:
+def _remove_folder(folder: str, pid: int) -> None:
     import shutil
 
-    shutil.rmtree(folder, ignore_errors=True)
+    if os.getpid() == pid:  # a forked child ends before its parent needs it
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _source_of(data: Any, key: str | None, name: str | None, format: str | None) -> Source:

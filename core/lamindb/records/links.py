@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Literal
 
 from sqlalchemy import Connection, select
@@ -38,17 +39,22 @@ def link_file(
     if role in known or ("output" in known and not even_own):
         return
     with database.begin() as connection:
-        write_link(connection, run.id, file.id, role, how)
+        write_links(connection, [(run.id, file.id)], role, how)
 
 
-def write_link(
-    connection: Connection, run_id: str, file_id: str, role: Role, how: How = "declared"
+def write_links(
+    connection: Connection,
+    pairs: Iterable[tuple[str, str]],
+    role: Role,
+    how: How = "declared",
 ) -> None:
-    row = {
-        "run_id": run_id,
-        "file_id": file_id,
-        "role": role,
-        "how": how,
-        "created_at": schema.now(),
-    }
-    insert_if_new(connection, schema.run_file, [row])
+    """Record which runs read or wrote which files, unless that is known.
+
+    Args: pairs: (run id, file id).
+    """
+    at = schema.now()
+    rows = [
+        {"run_id": run_id, "file_id": file_id, "role": role, "how": how, "created_at": at}
+        for run_id, file_id in dict.fromkeys(pairs)
+    ]
+    insert_if_new(connection, schema.run_file, rows)

@@ -13,13 +13,12 @@ from pathlib import Path
 
 from sqlalchemy import ColumnElement, Connection, and_, select, true
 
+from lamindb.db.database import chunked
 from lamindb.db.schema import file
 from lamindb.identifiers import FILE_ID_LENGTH
 from lamindb.instance import Instance, Location
 from lamindb.storage.hashing import FILE_HASH
 from lamindb.storage.keys import ancestors
-
-_CHUNK = 500
 
 
 @dataclass(frozen=True)
@@ -104,15 +103,9 @@ def _near(root: str, objects: Iterable[Moved]) -> Iterator[ColumnElement[bool]]:
             yield true()
             return
     ids = {key[:FILE_ID_LENGTH] for key in keys if "/" not in key and len(key) >= FILE_ID_LENGTH}
-    for chunk in _chunks(keys):
+    for chunk in chunked(sorted(keys)):
         yield file.c.key.in_(chunk)
-    for chunk in _chunks(ids):
+    for chunk in chunked(sorted(ids)):
         yield and_(file.c.key.is_(None), file.c.id.in_(chunk))
     for key in folders:
         yield and_(file.c.key > f"{key}/", file.c.key < f"{key}0")
-
-
-def _chunks(values: Iterable[str]) -> Iterator[list[str]]:
-    ordered = sorted(values)
-    for start in range(0, len(ordered), _CHUNK):
-        yield ordered[start : start + _CHUNK]

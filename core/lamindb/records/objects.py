@@ -8,6 +8,7 @@ from typing import Any, NoReturn
 
 from sqlalchemy import ColumnElement, Connection, Row, select
 
+from lamindb.db.database import Database, chunked
 from lamindb.db.schema import file as file_table
 from lamindb.errors import KeyConflictError, ObjectChangedError, RecordError
 from lamindb.identifiers import FILE_ID_LENGTH
@@ -210,7 +211,7 @@ def refuse_shared_keys(jobs: Sequence[Job]) -> None:
                 )
 
 
-def plan(work: Operation, connection: Connection, job: Job) -> Step | None:
+def plan(work: Operation, job: Job) -> Step | None:
     """Say what will happen to the objects; what has the key now is known."""
     if job.pending.replaces and job.latest is None:
         raise RecordError(f"{job.file!r} was deleted meanwhile: make a new ln.File")
@@ -225,7 +226,7 @@ def plan(work: Operation, connection: Connection, job: Job) -> Step | None:
     if older is None and job.store.exists(job.final):
         if job.lost is not None:
             raise OvertakenError(f"{job.lost.id} has its object again")
-        _refuse_folder(connection, job)
+        _refuse_folder(work.database, job)
         _refuse_unknown(job)
     if older is not None and not job.store.is_local and job.is_known:
         return None
@@ -337,28 +338,23 @@ def _latest(connection: Connection, keys: set[str]) -> dict[tuple[str, str], Row
 
 def _rows(connection: Connection, column: ColumnElement[Any], values: set[Any]) -> list[Row[Any]]:
     """Read the files that have one of these values, some hundred at a time."""
-    ordered = sorted(values)
     return [
         row
-        for start in range(0, len(ordered), 500)
-        for row in connection.execute(
-            select(*_COLUMNS).where(column.in_(ordered[start : start + 500]))
-        )
+        for chunk in chunked(sorted(values))
+        for row in connection.execute(select(*_COLUMNS).where(column.in_(chunk)))
     ]
 
 
-def _refuse_folder(connection: Connection, job: Job) -> None:
+def _refuse_folder(database: Database, job: Job) -> None:
     key = file_table.c.key
-    inside = connection.execute(
-        select(key)
-        .where(
-            file_table.c.storage_id == job.file.storage_id,
-            file_table.c.is_latest,
-            key > f"{job.final}/",
-            key < f"{job.final}0",
-        )
-        .limit(1)
-    ).scalar()
+    query = select(key).where(
+        file_table.c.storage_id == job.file.storage_id,
+        file_table.c.is_latest,
+        key > f"{job.final}/",
+        key < f"{job.final}0",
+    )
+    with database.read() as connection:
+        inside = connection.execute(query.limit(1)).scalar()
     if inside is not None:
         raise KeyConflictError(
             f"the key {job.final!r} is the folder of {inside!r}, which has a record: choose "
