@@ -7,12 +7,14 @@ import re
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Literal
 from urllib.parse import urlsplit
+
+PART = 5 * 2**20
 
 Kind = Literal[
     "busy",  # 503 SlowDown, as of a bucket with too many requests
@@ -57,13 +59,16 @@ class Fault:
 @dataclass
 class Proxy:
     """Attributes: url: what clients are given; requests: those that came, in order; struck: those
-    that failed; stripped: headers that the server behind does not get to see."""
+    that failed; stripped: headers that the server behind does not get to see; meddler: called
+    after each request that was done, before its answer.
+    """
 
     url: str = ""
     faults: list[Fault] = field(default_factory=list)
     requests: list[str] = field(default_factory=list)
     struck: list[str] = field(default_factory=list)
     stripped: frozenset[str] = frozenset()
+    meddler: Callable[[str], None] | None = None
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def fault(self, *args: Any, **kwargs: Any) -> Fault:
@@ -135,6 +140,8 @@ class _Handler(BaseHTTPRequestHandler):
         if fault is not None and kind == "slow":
             time.sleep(fault.seconds)
         status, reason, headers, answer = self._forward(body)
+        if self.state.meddler is not None:
+            self.state.meddler(f"{self.command} {self.path}")
         if kind == "unanswered":
             return self._hang_up()
         self.send_response_only(status, reason)
@@ -194,3 +201,18 @@ class _Handler(BaseHTTPRequestHandler):
     def _hang_up(self) -> None:
         self.close_connection = True
         self.connection.shutdown(socket.SHUT_RDWR)
+
+
+def forget_connections() -> None:
+    """Have clients of this process look at the environment again."""
+    import s3fs
+
+    s3fs.S3FileSystem.clear_instance_cache()
+
+
+def unfinished_uploads(bucket: str, endpoint: str) -> list[Any]:
+    import boto3
+
+    client = boto3.client("s3", endpoint_url=endpoint)
+    answer = client.list_multipart_uploads(Bucket=bucket.removeprefix("s3://"))
+    return list(answer.get("Uploads", []))

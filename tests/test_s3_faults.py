@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import boto3
-import fsspec
 import pytest
 
 import lamindb as ln
-from fault_proxy import Proxy, faulty
+from fault_proxy import PART, Proxy, forget_connections, unfinished_uploads
 from lamindb import doctor
 from lamindb.errors import DataError, LaminError, StorageError, StorageUnreachableError
 
@@ -21,29 +19,7 @@ pytest.register_assert_rewrite("storage_contract")
 
 from storage_contract import Objects, local_file, tree  # noqa: E402
 
-PART = 5 * 2**20
 BIG = os.urandom(PART + 100_000)
-
-
-def forget_connections() -> None:
-    import s3fs
-
-    s3fs.S3FileSystem.clear_instance_cache()
-
-
-@pytest.fixture
-def proxy(s3: str, monkeypatch: pytest.MonkeyPatch, caplog: Any) -> Iterator[Proxy]:
-    """What clients reach S3 through; they try a request three times, and upload parts of 5 MiB."""
-    caplog.set_level("ERROR", "werkzeug")
-    monkeypatch.setitem(fsspec.config.conf, "s3", {"default_block_size": PART})
-    if os.environ.get("LAMINDB_TEST_FULL") != "1":
-        monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")  # botocore's own tries take seconds
-    with faulty(s3) as proxy:
-        monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.url)
-        forget_connections()
-        yield proxy
-        proxy.heal()
-    forget_connections()
 
 
 class Work:
@@ -146,12 +122,6 @@ class Work:
 
 def same(found: Any, expected: Any) -> None:
     assert found == expected
-
-
-def unfinished_uploads(bucket: str, endpoint: str) -> list[Any]:
-    client = boto3.client("s3", endpoint_url=endpoint)
-    answer = client.list_multipart_uploads(Bucket=bucket.removeprefix("s3://"))
-    return list(answer.get("Uploads", []))
 
 
 ALL = [

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import datetime as dt
 import os
 import re
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from contextlib import contextmanager
 from typing import Any, BinaryIO, Literal, cast
 
 from lamindb.errors import (
@@ -130,50 +128,6 @@ def md5_of(info: dict[str, Any]) -> bytes | None:
     return bytes.fromhex(tag[1]) if tag else None
 
 
-@dataclass(frozen=True)
-class Upload:
-    """Parts of an object that was never put together: they cost, and no listing shows them.
-
-    Attributes: path: in its filesystem; begun_at: by the clock of its store.
-    """
-
-    path: str
-    id: str
-    begun_at: dt.datetime
-
-
-def unfinished_uploads(fs: Any, path: str) -> list[Upload]:
-    """Return what was begun in parts at a path of S3, or below it; nothing elsewhere."""
-    if not hasattr(fs, "list_multipart_uploads"):
-        return []
-    bucket, _, prefix = path.partition("/")
-    found: list[Upload] = []
-    start: dict[str, str] = {}
-    while True:
-        answer = fs.call_s3("list_multipart_uploads", Bucket=bucket, Prefix=prefix, **start)
-        found += [
-            Upload(f"{bucket}/{each['Key']}", each["UploadId"], each["Initiated"])
-            for each in answer.get("Uploads", [])
-            if not prefix or each["Key"] == prefix or each["Key"].startswith(f"{prefix}/")
-        ]
-        if not answer.get("IsTruncated"):
-            return found
-        start = {
-            "KeyMarker": answer["NextKeyMarker"],
-            "UploadIdMarker": answer["NextUploadIdMarker"],
-        }
-
-
-def abort_uploads(fs: Any, path: str) -> int:
-    """Remove the parts that were uploaded to a path, or below it, and never put together."""
-    uploads = unfinished_uploads(fs, path)
-    for upload in uploads:
-        bucket, _, key = upload.path.partition("/")
-        with suppress(FileNotFoundError):
-            fs.call_s3("abort_multipart_upload", Bucket=bucket, Key=key, UploadId=upload.id)
-    return len(uploads)
-
-
 @contextmanager
 def explaining(url: str) -> Iterator[None]:
     """Turn what goes wrong while a URL is read into an error that says it."""
@@ -211,11 +165,11 @@ def is_passing(error: BaseException) -> bool:
     """Whether an error may be gone at another time: the network's, or a busy server's."""
     if code_of(error) in _PASSING or isinstance(error, TimeoutError | ConnectionError):
         return True
+    if isinstance(getattr(error, "response", None), dict):
+        return False  # the server has answered
     # of botocore and aiohttp, which need not be there
     names = {kind.__name__ for kind in type(error).__mro__}
-    return bool(names & {"HTTPClientError", "ConnectionError", "ClientError"}) and not hasattr(
-        error, "response"
-    )
+    return bool(names & {"HTTPClientError", "ConnectionError", "ClientError"})
 
 
 def code_of(error: BaseException) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO, cast
@@ -22,15 +22,12 @@ from lamindb.errors import (
 from lamindb.storage.folders import in_folder, link, sync_folder
 from lamindb.storage.hashing import DIRECTORY_HASH, FILE_HASH, Digest, copy_hashing
 from lamindb.storage.remote import (
-    Upload,
-    abort_uploads,
     code_of,
     files_below,
     filesystem,
     is_passing,
     kind_at,
     md5_of,
-    unfinished_uploads,
     unreachable,
 )
 from lamindb.storage.sources import (
@@ -40,6 +37,7 @@ from lamindb.storage.sources import (
     Source,
     digest,
 )
+from lamindb.storage.uploads import abort_uploads
 
 MARKER = f"{FOLDER}/storage_id"
 INCOMING = f"{FOLDER}/incoming"
@@ -67,13 +65,13 @@ class Store:
 
     @property
     def type(self) -> str:
-        return "local" if self.is_local else self.root.split("://", 1)[0]
+        return "local" if self.is_local else self.root.partition("://")[0]
 
     def uri(self, key: str) -> str:
         return f"{self.root.rstrip('/')}/{key}"
 
     def path(self, key: str) -> Path:
-        """Return where a key lies: a Path, or a UPath for a store behind a URL."""
+        """Return where a key lies: a Path, or a UPath."""
         if self.is_local:
             return Path(self.root) / key
         from upath import UPath
@@ -255,32 +253,15 @@ class Store:
             self._explain_close(error, fs, path, result, is_conditional)
         if getattr(target, "parts", None):
             # of a beginning whose answer was lost, and which was tried again
-            self.abort_uploads(key)
+            with suppress(Exception):  # where they may not be listed, they stay
+                abort_uploads(fs, path)
         written = fs.info(path)
         if written["size"] != result[1] or not self._is_tagged(fs, path, written, result):
             raise StorageError(
-                f"{self.uri(key)} holds {written['size']} other bytes than the {result[1]} that "
-                "were written: somebody else writes there, or the store lost some; try again"
+                f"{self.uri(key)} holds other bytes than the {result[1]} that were written: "
+                "somebody else writes there, or the store lost some; try again"
             )
         return result
-
-    def abort_uploads(self, key: str) -> None:
-        """Remove parts of a key's object, or of a folder's, that nobody will put together.
-
-        Where they may not be listed, they stay.
-        """
-        if self.root.startswith(_CONDITIONAL):
-            fs, path = filesystem(self.uri(key))
-            with suppress(Exception):
-                abort_uploads(fs, path)
-
-    def unfinished_uploads(self) -> list[Upload]:
-        """List parts of objects that were never put together, also those of uploads under way."""
-        if not self.root.startswith(_CONDITIONAL):
-            return []
-        fs, path = filesystem(self.root)
-        with self._explaining("unfinished uploads"):
-            return unfinished_uploads(fs, path)
 
     def _is_tagged(
         self, fs: Any, path: str, info: dict[str, Any], written: tuple[bytes, int]
@@ -302,16 +283,16 @@ class Store:
     ) -> None:
         """Raise what the end of an upload failed of; return if the object is there all the same.
 
-        A request whose answer was lost is tried again, and finds what the first one has done.
+        One whose answer was lost is tried again, and finds what the first one has done.
         """
         code = code_of(error)
         taken = wished and code in ("PreconditionFailed", "ConditionalRequestConflict")
         if wished and code == "NotImplemented":
             raise _UnconditionalError from error
-        if self.is_atomic and (taken or code == "NoSuchUpload" or is_passing(error)):
-            with suppress(Exception):  # of the two errors, the first is the one to tell
-                if _holds(fs, path, result):
-                    return
+        may_be_there = taken or code == "NoSuchUpload" or is_passing(error)
+        with suppress(Exception):  # of the two errors, the first is the one to tell
+            if self.is_atomic and may_be_there and _holds(fs, path, result):
+                return
         if taken:
             raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), path) from error
         raise error
@@ -400,10 +381,22 @@ class Store:
             except OSError:
                 break  # not empty, or someone else's
 
-    def keys(self) -> Iterator[str]:
+    def sizes(self) -> dict[str, int] | None:
+        """List all that lies behind a URL with its size in bytes, by key; None for a folder."""
+        if self.is_local:
+            return None
+        fs, path = filesystem(self.root)
+        prefix = path.rstrip("/") + "/"
+        with self._explaining(""):
+            found = fs.find(path, detail=True)
+        return {str(name).removeprefix(prefix): int(found[name]["size"] or 0) for name in found}
+
+    def keys(self, sizes: Mapping[str, int] | None = None) -> Iterator[str]:
         """List the keys of all objects: not an instance's own files, nor those of nested storages.
 
         A storage nested in one behind a URL has no marker, and is not told apart.
+
+        Args: sizes: what :meth:`sizes` has listed, to list it once.
         """
         if self.is_local:
             for folder, names, files in os.walk(self.root):
@@ -415,23 +408,19 @@ class Store:
                 for name in files:
                     yield (Path(folder) / name).relative_to(self.root).as_posix()
             return
-        fs, path = filesystem(self.root)
-        prefix = path.rstrip("/") + "/"
-        for name in fs.find(path):
-            key = str(name).removeprefix(prefix)
+        for key in self.sizes() or {} if sizes is None else sizes:
             if FOLDER not in key.split("/"):
                 yield key
 
-    def version_keys(self) -> Iterator[str]:
+    def version_keys(self, sizes: Mapping[str, int] | None = None) -> Iterator[str]:
         """List where older versions of keys lie, one key for a directory."""
         if self.is_local:
             folder = self.path(VERSIONS)
             names = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
         else:
-            fs, path = filesystem(self.uri(VERSIONS))
-            prefix, names = path.rstrip("/") + "/", set()
-            with suppress(FileNotFoundError):  # some stores have folders
-                names = {str(name).removeprefix(prefix).split("/")[0] for name in fs.find(path)}
+            listed = self.sizes() or {} if sizes is None else sizes
+            prefix = f"{VERSIONS}/"
+            names = {key[len(prefix) :].split("/")[0] for key in listed if key.startswith(prefix)}
         yield from (f"{VERSIONS}/{name}" for name in sorted(names))
 
     @contextmanager
@@ -451,7 +440,7 @@ class Store:
             raise self._explain(OSError(f"{type(error).__name__}: {error}"), key) from error
 
     def _where(self, key: str) -> str:
-        return f"{key!r} in the storage {self.root}"
+        return f"{key!r} in the storage {self.root}" if key else f"the storage {self.root}"
 
     def _explain(self, error: OSError, key: str) -> LaminError:
         where = self._where(key)
@@ -495,8 +484,6 @@ class _UnconditionalError(Exception):
 
 def _holds(fs: Any, path: str, written: tuple[bytes, int]) -> bool:
     """Whether an object is what was written, by its content."""
-    if fs.info(path)["size"] != written[1]:
-        return False
     with fs.open(path, "rb") as stream:
         return copy_hashing(stream, None) == written
 

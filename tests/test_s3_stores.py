@@ -1,0 +1,253 @@
+"""S3 servers that are down, ignore what they are asked, or keep what nobody finished."""
+
+from __future__ import annotations
+
+import datetime as dt
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import boto3
+import pytest
+
+import lamindb as ln
+from fault_proxy import PART, Proxy, forget_connections, unfinished_uploads
+from lamindb import doctor
+from lamindb.errors import StorageError, StorageUnreachableError
+from lamindb.storage.store import Store
+
+pytest.register_assert_rewrite("storage_contract")
+
+from storage_contract import Objects, hash_of, local_file  # noqa: E402
+
+
+@pytest.fixture
+def db(tmp_path: Path) -> str:
+    return f"sqlite:///{tmp_path / 'records.sqlite'}"
+
+
+@pytest.fixture
+def objects(proxy: Proxy, bucket: str, db: str) -> Objects:
+    ln.setup.init(storage=bucket, db=db)
+    return Objects(bucket)
+
+
+def python(code: str, **environment: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-c", code],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=os.environ | environment,
+    )
+
+
+# --- down ---------------------------------------------------------------------------------------
+
+
+def test_an_endpoint_that_is_down_is_a_clear_error_after_few_tries(
+    objects: Objects, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept = ln.add(ln.File(local_file(tmp_path, "a.txt", "a"), key="a.txt"))
+    monkeypatch.delenv("AWS_MAX_ATTEMPTS", raising=False)
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")  # the discard port
+    slept: list[float] = []
+    import asyncio
+
+    real = asyncio.sleep
+    monkeypatch.setattr(asyncio, "sleep", lambda s, *rest: (slept.append(s), real(0))[1])
+    forget_connections()
+    file = ln.File(local_file(tmp_path, "b.txt", "b"), key="b.txt")
+    for act in (
+        lambda: ln.add(file),
+        kept.stage,
+        kept.load,
+        lambda: ln.delete(kept, delete_data=True),
+        lambda: ln.File("s3://elsewhere/a.txt"),
+    ):
+        slept.clear()
+        with pytest.raises(StorageUnreachableError, match=r"Could not connect.*127\.0\.0\.1:9"):
+            act()
+        assert sum(slept) < 15  # not the minutes of tries within tries
+    assert ln.select(ln.File).one() == kept
+    [finding] = doctor.examine()
+    assert finding.problem == "storage"
+    assert "cannot be reached" in finding.message
+
+
+def test_a_script_that_is_run_does_not_notice_that_its_storage_is_down(
+    objects: Objects, proxy: Proxy
+) -> None:
+    proxy.fault("busy", times=None)
+    command = [sys.executable, "-m", "lamindb", "run", "--", "sh", "-c", "echo made > out.txt"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (0, "")
+    proxy.heal()
+    run = ln.select(ln.Run).one()
+    assert run.status == "completed"
+    [file] = run.outputs
+    assert (file.name, file.hash, file.load()) == ("out.txt", hash_of(b"made\n"), "made\n")
+
+
+# --- deaf to conditions -------------------------------------------------------------------------
+
+WRITER = """
+import sys, pathlib
+import lamindb as ln
+for number in range(5):
+    path = pathlib.Path(f"{sys.argv[1]}{number}.txt")
+    path.write_text(path.name)
+    ln.add(ln.File(path, key="contested.txt"))
+"""
+
+
+def test_two_writers_of_one_key_lose_nothing_where_conditions_are_ignored(
+    objects: Objects, proxy: Proxy, tmp_path: Path
+) -> None:
+    proxy.stripped = frozenset(("if-none-match", "if-match"))
+    command = [sys.executable, "-c", WRITER]
+    writers = [
+        subprocess.Popen([*command, name], stderr=subprocess.PIPE, text=True) for name in "pq"
+    ]
+    for writer in writers:
+        assert writer.communicate(timeout=50)[1] == ""
+    versions = ln.select(ln.File, all_versions=True, key="contested.txt").all()
+    written = {f"{name}{number}.txt" for name in "pq" for number in range(5)}
+    assert {version.stage().read_text() for version in versions} == written
+    assert all(hash_of(each.stage().read_bytes()) == each.hash for each in versions)
+    [latest] = [version for version in versions if version.is_latest]
+    assert objects.seen() == {"contested.txt": latest.stage().read_bytes()}
+    assert list(doctor.examine(hashes=True)) == []
+
+
+@pytest.mark.parametrize("size", [5, PART + 9], ids=["in one part", "in several"])
+def test_bytes_that_somebody_else_puts_over_ours_are_never_taken_for_them(
+    objects: Objects, proxy: Proxy, tmp_path: Path, size: int
+) -> None:
+    proxy.stripped = frozenset(("if-none-match", "if-match"))
+    theirs = b"\1" * size
+    waiting = ["theirs"]
+
+    def meddle(request: str) -> None:
+        is_end = "PUT" in request and "partNumber" not in request
+        if (is_end or ("POST" in request and "uploadId" in request)) and waiting:
+            waiting.clear()
+            objects.put("k.bin", theirs)
+
+    proxy.meddler = meddle
+    file = ln.File(local_file(tmp_path, "a.bin", bytes(size)), key="k.bin")
+    with pytest.raises(StorageError, match="somebody else writes there"):
+        ln.add(file)
+    proxy.meddler = None
+    assert objects.seen() == {"k.bin": theirs}
+    assert ln.select(ln.File).count() == 0
+
+
+# --- what nobody finished -----------------------------------------------------------------------
+
+UPLOADER = """
+import lamindb as ln
+ln.add(ln.File("big.bin", key="big.bin"))
+"""
+
+
+def test_an_upload_whose_process_is_killed_leaves_no_part(
+    objects: Objects, proxy: Proxy, bucket: str, s3: str
+) -> None:
+    Path("big.bin").write_bytes(os.urandom(3 * PART))
+    proxy.fault("slow", "^PUT.*partNumber=2", times=None, seconds=30)
+    config = "import fsspec; fsspec.config.conf['s3'] = {'default_block_size': 5 * 2**20}\n"
+    uploader = python(config + UPLOADER)
+    deadline = time.monotonic() + 40
+    while not proxy.struck and time.monotonic() < deadline:
+        assert uploader.poll() is None, uploader.communicate()
+        time.sleep(0.05)
+    uploader.send_signal(signal.SIGKILL)
+    uploader.communicate()
+    proxy.heal()
+    assert len(unfinished_uploads(bucket, s3)) == 1
+    ln.setup.close()
+    ln.setup.init(storage=bucket, db=f"sqlite:///{Path.cwd().parent / 'records.sqlite'}")
+    assert ln.select(ln.File).count() == 0
+    assert unfinished_uploads(bucket, s3) == []
+    assert ln.add(ln.File("big.bin", key="big.bin")).stage().stat().st_size == 3 * PART
+    assert list(doctor.examine(hashes=True)) == []
+
+
+def test_doctor_names_the_uploads_of_others_and_ends_those_a_day_old(
+    objects: Objects, bucket: str, s3: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = boto3.client("s3", endpoint_url=s3)
+    client.create_multipart_upload(Bucket=bucket.removeprefix("s3://"), Key="theirs/a.bin")
+    # moto says of all that they were begun in 2010
+    monkeypatch.setattr(doctor, "_UPLOAD_TAKES", dt.timedelta(days=36500))
+    for fix, mended in ((False, False), (True, False)):
+        [finding] = doctor.examine(fix=fix)
+        assert (finding.problem, finding.subject) == ("upload-unfinished", f"{bucket}/theirs/a.bin")
+        assert (finding.mended, "'lamin doctor --fix' removes" in finding.message) == (mended, True)
+    assert len(unfinished_uploads(bucket, s3)) == 1
+    monkeypatch.setattr(doctor, "_UPLOAD_TAKES", dt.timedelta(days=1))
+    assert [finding.mended for finding in doctor.examine(fix=True)] == [True]
+    assert unfinished_uploads(bucket, s3) == []
+    assert list(doctor.examine()) == []
+
+
+def test_doctor_asks_for_lists_not_for_each_object(
+    objects: Objects, proxy: Proxy, tmp_path: Path
+) -> None:
+    for number in range(5):
+        local_file(tmp_path / "d", f"{number}", str(number))
+    ln.add([ln.File(tmp_path / "d" / f"{number}", key=f"k/{number}") for number in range(5)])
+    folder = ln.add(ln.File(tmp_path / "d", key="d"))
+    ln.add(ln.File(local_file(tmp_path, "newer", "newer"), key="k/1"))
+    proxy.requests.clear()
+    assert list(doctor.examine()) == []
+    assert len(proxy.requests) < 5
+    objects.remove("k/3")
+    objects.put("d/3", b"longer")
+    objects.put("k/4", b"longer")
+    found = {finding.problem: finding.subject for finding in doctor.examine()}
+    assert found.keys() == {"object-missing", "object-changed"}
+    assert folder.id in {finding.subject for finding in doctor.examine()}
+
+
+def test_half_an_object_that_was_resumed_is_whole(
+    objects: Objects, proxy: Proxy, bucket: str, s3: str, tmp_path: Path
+) -> None:
+    content = os.urandom(3 * PART + 17)
+    path = local_file(tmp_path, "a.bin", content)
+    proxy.fault("torn", "partNumber=2")
+    proxy.fault("unanswered", "partNumber=3")
+    file = ln.add(ln.File(path, key="a.bin"))
+    assert proxy.struck
+    assert (file.size, file.hash) == (len(content), hash_of(content))
+    assert file.stage().read_bytes() == content
+    proxy.heal()
+    proxy.fault("refused", "partNumber=2", times=None)
+    with pytest.raises(StorageUnreachableError):
+        ln.add(ln.File(local_file(tmp_path, "b.bin", content[::-1]), key="b.bin"))
+    assert objects.seen().keys() == {"a.bin"}
+    assert unfinished_uploads(bucket, s3) == []
+
+
+@pytest.mark.full
+@pytest.mark.timeout(1800)
+def test_an_object_larger_than_a_single_request_may_carry(
+    s3: str, bucket: str, db: str, tmp_path: Path
+) -> None:
+    """5 GB and more; a sparse file, so that only S3's side of it takes space on the disk."""
+    path = tmp_path / "large.bin"
+    with path.open("wb") as stream:
+        stream.truncate(5 * 2**30 + 2**20)
+        stream.write(b"begin")
+    ln.setup.init(storage=bucket, db=db)
+    file = ln.add(ln.File(path, key="large.bin"))
+    assert (file.size, Store(bucket).exists("large.bin")) == (5 * 2**30 + 2**20, True)
+    newer = ln.add(ln.File(local_file(tmp_path, "b.bin", "newer"), key="large.bin"))
+    ln.delete(newer, delete_data=True)  # it is moved aside and back, in parts too
+    kept = ln.select(ln.File).one()
+    assert kept.stage().stat().st_size == file.size
+    assert unfinished_uploads(bucket, s3) == []
