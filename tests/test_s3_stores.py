@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import datetime as dt
 import os
+import re
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import boto3
 import pytest
@@ -16,12 +18,14 @@ import pytest
 import lamindb as ln
 from fault_proxy import PART, Proxy, forget_connections, unfinished_uploads
 from lamindb import doctor
+from lamindb.config import cache_dir
 from lamindb.errors import StorageError, StorageUnreachableError
+from lamindb.storage import cache, copies
 from lamindb.storage.store import Store
 
 pytest.register_assert_rewrite("storage_contract")
 
-from storage_contract import Objects, hash_of, local_file  # noqa: E402
+from storage_contract import Objects, hash_of, local_file, tree  # noqa: E402
 
 
 @pytest.fixture
@@ -231,6 +235,106 @@ def test_half_an_object_that_was_resumed_is_whole(
         ln.add(ln.File(local_file(tmp_path, "b.bin", content[::-1]), key="b.bin"))
     assert objects.seen().keys() == {"a.bin"}
     assert unfinished_uploads(bucket, s3) == []
+
+
+# --- copies on this machine -----------------------------------------------------------------------
+
+
+def test_large_objects_are_not_downloaded_to_be_checked(
+    objects: Objects, proxy: Proxy, tmp_path: Path
+) -> None:
+    content = os.urandom(PART + 99)
+    file = ln.add(ln.File(local_file(tmp_path, "a.bin", content), key="a.bin"))
+    again = ln.add(ln.File(tmp_path / "a.bin", key="a.bin"))
+    assert again == file
+    proxy.requests.clear()
+    ln.delete(file, delete_data=True)
+    assert [each for each in proxy.requests if re.match("GET [^?]*$", each)] == []
+    assert objects.seen() == {}
+    other = ln.add(ln.File(local_file(tmp_path, "b.bin", content[::-1]), key="b.bin"))
+    objects.put("b.bin", os.urandom(PART + 99))
+    with pytest.raises(RuntimeError, match="other bytes"):
+        ln.delete(other, delete_data=True)
+
+
+def test_a_download_does_not_look_at_all_that_is_kept(
+    objects: Objects, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looked: list[Path] = []
+    real = copies._look
+    monkeypatch.setattr(copies, "_look", lambda folder: looked.append(folder) or real(folder))
+    for number in range(5):
+        path = local_file(tmp_path, f"{number}.bin", bytes([number]) * 1000)
+        ln.add(ln.File(path, key=path.name)).stage()
+    assert len(looked) == 1  # of what was there before the first
+    monkeypatch.setattr(ln.settings, "cache_size_bytes", 4000)
+    monkeypatch.setattr(copies, "_IN_USE_S", -1.0)
+    ln.add(ln.File(local_file(tmp_path, "z.bin", b"z" * 1000), key="z.bin")).stage()
+    assert len(looked) == 2
+    kept = [path for path in (cache_dir() / "objects").glob("??/*") if path.is_file()]
+    assert sum(path.stat().st_size for path in kept) <= 4000
+
+
+def test_a_copy_that_is_used_again_is_not_hashed_again(
+    objects: Objects, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = ln.add(ln.File(local_file(tmp_path, "a.bin", os.urandom(2 * 2**20)), key="a.bin"))
+    monkeypatch.setattr(cache, "_SETTLED_S", -1.0)
+    staged = file.stage()
+    file.stage()
+    read: list[Any] = []
+    monkeypatch.setattr(cache, "digest", lambda *rest, **named: read.append(rest))
+    assert file.stage() == staged
+    assert read == []
+
+
+STAGER = """
+import sys
+import lamindb as ln
+for file in ln.select(ln.File).order_by(ln.File.key).all():
+    print(file.stage())
+"""
+
+
+def test_processes_that_fetch_the_same_at_once_share_one_copy(
+    objects: Objects, proxy: Proxy, tmp_path: Path
+) -> None:
+    local_file(tmp_path / "d", "deep/a.txt", "a")
+    local_file(tmp_path / "d", "b.txt", "b")
+    big = os.urandom(2 * PART)
+    ln.add(ln.File(local_file(tmp_path, "a.bin", big), key="a.bin"))
+    ln.add(ln.File(tmp_path / "d", key="d"))
+    proxy.fault("slow", "^GET /[^?]*$", times=None, seconds=0.5)
+    stagers = [python(STAGER) for _ in range(3)]
+    told = [stager.communicate(timeout=50) for stager in stagers]
+    assert {err for _, err in told} == {""}
+    [out] = {out for out, _ in told}
+    file, folder = map(Path, out.splitlines())
+    assert file.read_bytes() == big
+    assert tree(folder) == {"deep/a.txt": b"a", "b.txt": b"b"}
+    assert list((cache_dir() / "objects" / "incoming").iterdir()) == []
+
+
+def test_a_download_that_is_killed_leaves_no_wrong_bytes(
+    objects: Objects, proxy: Proxy, tmp_path: Path
+) -> None:
+    content = os.urandom(3 * PART)
+    file = ln.add(ln.File(local_file(tmp_path, "a.bin", content), key="a.bin"))
+    proxy.struck.clear()
+    proxy.fault("slow", "^GET /[^?]*$", times=None, after=1, seconds=30)
+    stager = python(
+        "import fsspec; fsspec.config.conf['s3'] = {'default_block_size': 99999}" + STAGER
+    )
+    deadline = time.monotonic() + 40
+    while not proxy.struck and time.monotonic() < deadline:
+        assert stager.poll() is None, stager.communicate()
+        time.sleep(0.05)
+    stager.send_signal(signal.SIGKILL)
+    stager.communicate()
+    proxy.heal()
+    copy = cache_dir() / "objects"
+    assert [path.parent.name for path in copy.glob("*/*")] == ["incoming"]
+    assert file.stage().read_bytes() == content
 
 
 @pytest.mark.full

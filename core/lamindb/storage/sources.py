@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import stat
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -109,6 +110,18 @@ def stored_digest(source: Source) -> Digest | None:
             return Digest(encode(entry.md5), entry.size, FILE_HASH)
         lines.append(ManifestLine(entry.path, entry.size, entry.md5.hex()))
     return manifest_digest(lines)
+
+
+def parts_tag(source: Source) -> str | None:
+    """Return what a store says of a file that was uploaded in parts: another's has another.
+
+    It is made of the MD5 of each part; None where there is none.
+    """
+    if source.is_directory or isinstance(source, LocalSource):
+        return None
+    entry = source.entries()[0]
+    tag = str(entry.fingerprint[1]).strip('"')
+    return f"parts {tag} {entry.size}" if re.fullmatch("[0-9a-f]{32}-[0-9]+", tag) else None
 
 
 def source_at(location: str | os.PathLike[str], *, any_name: bool = False) -> Source:
