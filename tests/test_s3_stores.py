@@ -19,7 +19,7 @@ import lamindb as ln
 from fault_proxy import PART, Proxy, forget_connections, unfinished_uploads
 from lamindb import doctor
 from lamindb.config import cache_dir
-from lamindb.errors import StorageError, StorageUnreachableError
+from lamindb.errors import LaminError, StorageError, StorageUnreachableError
 from lamindb.storage import cache, copies
 from lamindb.storage.store import Store
 
@@ -355,3 +355,76 @@ def test_an_object_larger_than_a_single_request_may_carry(
     kept = ln.select(ln.File).one()
     assert kept.stage().stat().st_size == file.size
     assert unfinished_uploads(bucket, s3) == []
+
+
+# --- credentials, and other stores --------------------------------------------------------------
+
+SECRET = "the-secret-of-a-profile"
+
+
+def test_the_credentials_of_a_profile_are_used_and_kept_nowhere(
+    proxy: Proxy, bucket: str, db: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "aws").write_text(
+        f"[profile lab]\naws_access_key_id = AKIALAB\naws_secret_access_key = {SECRET}\n"
+        f"region = us-east-1\nendpoint_url = {proxy.url}\n"
+    )
+    for name in ("ACCESS_KEY_ID", "SECRET_ACCESS_KEY", "ENDPOINT_URL", "DEFAULT_REGION"):
+        monkeypatch.delenv(f"AWS_{name}")
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "aws"))
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "none"))
+    monkeypatch.setenv("AWS_PROFILE", "other")
+    forget_connections()
+    with pytest.raises(PermissionError, match=r"profile \(other\).*credentials"):
+        ln.setup.init(storage=bucket, db=db)
+    monkeypatch.setenv("AWS_PROFILE", "lab")
+    forget_connections()
+    ln.setup.init(storage=bucket, db=db)
+    ln.track(ln.Transform(name="uses S3", type="pipeline"))
+    file = ln.add(ln.File(local_file(tmp_path, "a.txt", "a"), key="a.txt"))
+    assert file.load() == "a"
+    command = [sys.executable, "-m", "lamindb", "run", "--", "sh", "-c", "echo made > out.txt"]
+    assert subprocess.run(command).returncode == 0
+    ln.finish()
+    ln.setup.close()
+    found = [
+        str(path)
+        for path in tmp_path.rglob("*")
+        if path.is_file()
+        and any(each in path.read_bytes() for each in (b"AKIALAB", SECRET.encode()))
+    ]
+    assert found == [str(tmp_path / "aws")]
+    assert all(SECRET.encode() not in content for content in Objects(bucket).all().values())
+
+
+@pytest.mark.parametrize(
+    ("root", "reason"),
+    [
+        ("zip://archive/inside", "be opened"),
+        ("github://owner/repository", "be opened"),
+        ("nosuch://bucket/path", "Protocol not known"),
+    ],
+)
+def test_a_store_that_cannot_hold_an_instance_is_refused_before_anything_is_made(
+    root: str, reason: str, db: str, tmp_path: Path
+) -> None:
+    with pytest.raises(LaminError, match=reason) as caught:
+        ln.setup.init(storage=root, db=db)
+    assert "s3://" in str(caught.value)
+    assert not (tmp_path / "records.sqlite").exists()
+
+
+@pytest.mark.parametrize(
+    ("matches", "what"),
+    [("^PUT", "be written to"), ("^DELETE", "remove an object"), ("list-type", "be listed")],
+)
+def test_a_bucket_in_which_something_is_not_allowed_is_refused(
+    proxy: Proxy, bucket: str, db: str, tmp_path: Path, matches: str, what: str
+) -> None:
+    proxy.fault("denied", matches, times=None)
+    with pytest.raises(PermissionError, match=rf"may not {what}.*credentials"):
+        ln.setup.init(storage=bucket, db=db)
+    proxy.heal()
+    assert not (tmp_path / "records.sqlite").exists()
+    ln.setup.init(storage=bucket, db=db)
+    assert Objects(bucket).seen() == {}

@@ -139,11 +139,11 @@ def explaining(url: str) -> Iterator[None]:
         raise DataMissingError(
             f"nothing lies at {url}: check the path and the working directory"
         ) from error
-    except PermissionError as error:
-        raise DataUnreadableError(
-            f"{url} may not be read ({error}): check the credentials in the environment"
-        ) from error
     except Exception as error:  # any library may raise anything: botocore's errors are no OSError
+        if isinstance(error, PermissionError) or lacks_credentials(error):
+            raise DataUnreadableError(
+                f"{url} may not be read ({error}): check the credentials in the environment"
+            ) from error
         if is_passing(error):
             raise unreachable(url, error) from error
         if type(error).__name__ == "FileExpired" or code_of(error) == "PreconditionFailed":
@@ -170,6 +170,14 @@ def is_passing(error: BaseException) -> bool:
     # of botocore and aiohttp, which need not be there
     names = {kind.__name__ for kind in type(error).__mro__}
     return bool(names & {"HTTPClientError", "ConnectionError", "ClientError"})
+
+
+def lacks_credentials(error: BaseException) -> bool:
+    """Whether botocore has found no credentials to use, or not those that it was told to."""
+    return type(error).__name__ in (
+        *("NoCredentialsError", "PartialCredentialsError", "CredentialRetrievalError"),
+        *("ProfileNotFound", "TokenRetrievalError", "SSOTokenLoadError"),
+    )
 
 
 def code_of(error: BaseException) -> str:

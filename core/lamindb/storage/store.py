@@ -27,6 +27,7 @@ from lamindb.storage.remote import (
     filesystem,
     is_passing,
     kind_at,
+    lacks_credentials,
     md5_of,
     unreachable,
 )
@@ -61,7 +62,7 @@ class Store:
     @property
     def is_atomic(self) -> bool:
         """Whether a file is there as a whole or not at all, whoever writes it."""
-        return self.root.startswith(("s3://", "s3a://", "gs://", "gcs://"))
+        return self.type in ("s3", "s3a", "gs", "gcs")
 
     @property
     def type(self) -> str:
@@ -76,7 +77,7 @@ class Store:
             return Path(self.root) / key
         from upath import UPath
 
-        # part by part: a whole URL with '::' in it would be read as a chain
+        # by parts: a whole URL with '::' in it would be read as a chain
         return cast(Path, UPath(self.root).joinpath(*key.split("/")))
 
     def key_of(self, location: str) -> str | None:
@@ -286,7 +287,7 @@ class Store:
         One whose answer was lost is tried again, and finds what the first one has done.
         """
         code = code_of(error)
-        taken = wished and code in ("PreconditionFailed", "ConditionalRequestConflict")
+        taken = wished and code in _TAKEN
         if wished and code == "NotImplemented":
             raise _UnconditionalError from error
         may_be_there = taken or code == "NoSuchUpload" or is_passing(error)
@@ -331,8 +332,8 @@ class Store:
 
     def is_placed(self, incoming: str, final: str) -> bool:
         """Whether the object at ``final`` is the very one that was written to ``incoming``."""
-        source, target = self.path(incoming), self.path(final)
-        return target.exists() and source.exists() and source.samefile(target)
+        proof, target = self.path(incoming), self.path(final)
+        return target.exists() and proof.exists() and proof.samefile(target)
 
     def move(self, source: str, target: str, hash_type: str | None = None) -> None:
         """Move an object to a key that is free; in a store without renames, copy, then remove."""
@@ -414,12 +415,11 @@ class Store:
 
     def version_keys(self, sizes: Mapping[str, int] | None = None) -> Iterator[str]:
         """List where older versions of keys lie, one key for a directory."""
+        folder, prefix = self.path(VERSIONS), f"{VERSIONS}/"
         if self.is_local:
-            folder = self.path(VERSIONS)
             names = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
         else:
             listed = self.sizes() or {} if sizes is None else sizes
-            prefix = f"{VERSIONS}/"
             names = {key[len(prefix) :].split("/")[0] for key in listed if key.startswith(prefix)}
         yield from (f"{VERSIONS}/{name}" for name in sorted(names))
 
@@ -437,7 +437,8 @@ class Store:
                 raise
             if is_passing(error):
                 raise unreachable(self._where(key), error) from error
-            raise self._explain(OSError(f"{type(error).__name__}: {error}"), key) from error
+            kind = PermissionError if lacks_credentials(error) else OSError
+            raise self._explain(kind(f"{type(error).__name__}: {error}"), key) from error
 
     def _where(self, key: str) -> str:
         return f"{key!r} in the storage {self.root}" if key else f"the storage {self.root}"
@@ -472,6 +473,7 @@ class Store:
 
 # s3fs writes to a free key only where it is told so, if the store does: for others it is a wish
 _CONDITIONAL = ("s3://", "s3a://")
+_TAKEN = ("PreconditionFailed", "ConditionalRequestConflict")
 # the roots of those that refuse such a wish
 _unconditional: set[str] = set()
 # the roots of those whose tags are no hashes of the content
