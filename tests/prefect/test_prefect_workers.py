@@ -117,7 +117,10 @@ def test_a_deployment_that_a_worker_process_serves(run: Runner, shared: dict[str
         return bool(state == "COMPLETED")
 
     wait(ended)
-    wait(lambda: run_of("pipeline").status != "started")  # its process still closes the cluster
+    # its process closes the cluster, and is not to be ended while it does
+    wait(lambda: "Finished in state Completed" in served.out.rpartition("workers")[2])
+    wait(lambda: run_of("pipeline").status != "started")
+    time.sleep(2)
     served.stop()
     workers = served.out.partition("workers")[2].splitlines()[0]
     assert ln.select(ln.Run).count() == 1 + 3 + 3 + 1
