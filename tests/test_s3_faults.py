@@ -113,7 +113,7 @@ class Work:
         ln.setup.close()
         ln.setup.init(storage=self.bucket, db=self.db)
         ln.select(ln.File).count()  # opening it has mended what could not be mended before
-        assert [finding.message for finding in doctor.examine(hashes=hashes)] == []
+        assert [f"{each.subject}: {each.message}" for each in doctor.examine(hashes=hashes)] == []
         records = ln.select(ln.File, all_versions=True).all()
         older = {f".lamindb/versions/{each.id}" for each in records if not each.is_latest}
         assert {key.rsplit(".", 1)[0] for key in self.objects.hidden()} == older
@@ -198,6 +198,16 @@ def test_a_storage_that_stays_busy_is_a_clear_error_and_leaves_nothing(work: Wor
         assert work.objects.all() == before
         act()  # which takes what is left of the first try for what it is
     work.check_whole()
+
+
+def test_a_version_that_was_copied_back_but_not_removed_is_no_stranger(work: Work) -> None:
+    act = work.delete_version()
+    before = work.objects.all()
+    # the newer one has gone aside; of the older one, which is to take its place, there are two
+    work.proxy.fault("refused", "^DELETE", after=1, times=None)
+    assert isinstance(attempt(work, act), StorageUnreachableError)
+    work.check_whole()
+    assert work.objects.all() == before
 
 
 @pytest.mark.full
