@@ -546,7 +546,7 @@ def test_transforms_are_listed_with_their_runs(project: Path) -> None:
     study()
     step("fit")
     heading, *rows = lines(lamin("transforms"))
-    assert heading == ["id", "version", "name", "type", "runs", "created"]
+    assert heading == ["id", "version", "name", "type", "runs", "key", "created"]
     assert [(row[2], row[4]) for row in rows] == [
         ("report", "1"),
         ("plot", "1"),
@@ -1161,3 +1161,13 @@ def test_a_plugin_that_fails_does_not_take_the_help_with_it(
     register(fails)
     assert "Commands:" in lamin("--help")
     assert "failed in ln_cli: RuntimeError: broken" in caplog.text
+
+
+def test_a_tree_of_runs_says_what_was_run_and_where_it_leaves_something_out(project: Path) -> None:
+    flow = ln.add(ln.Run(ln.Transform("dose_response"), name="olive-camel"))
+    params = {"path": "x" * 200}
+    ln.add(ln.Run(ln.Transform("clean"), name="clean-bbe", parent=flow, params=params))
+    top, below = lamin("runs", "--tree").splitlines()
+    assert top.startswith("dose_response olive-camel  started")
+    assert below.startswith("└── clean-bbe  started")
+    assert "x…  " in below

@@ -190,6 +190,16 @@ def test_undoing_keeps_what_another_has_put_at_the_key_beside(new: str | None, b
     assert (name.startswith("key.found-"), content) == (True, "theirs")
 
 
+@pytest.mark.parametrize("copied", [{}, {"key": "older", "back": "older"}, {"key": "older"}])
+def test_undoing_a_deletion_takes_the_older_version_back(copied: Files, bucket: str):
+    store = Store(f"{bucket}/some")
+    lay(store, {"aside": "old", **(copied or {"back": "older"})})
+    step = Step("storage", "key", aside="aside", aside_hash=hash_bytes(b"old"))
+    step = replace(step, back="back", back_hash=hash_bytes(b"older"))
+    undo(store, replace(step, aside_type=FILE_HASH, back_type=FILE_HASH))
+    assert lying(store) == {"key": "old", "back": "older"}
+
+
 def test_undoing_twice_changes_nothing_more(memory: Store):
     for step, reached, before in REACHED:
         lay(memory, reached)

@@ -22,6 +22,7 @@ LAYERS: list[set[str]] = [
     {"records"},
     {"recording"},
     {"recorder"},
+    {"resolving"},
     {"query", "setup", "tracking", "doctor"},
     {"export", "web"},
     {"cli", "testing"},

@@ -7,6 +7,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ import pytest
 import lamindb as ln
 from lamindb import instance
 from lamindb_plain.commands import Command, parsed_arguments
+from read_only import seen_read_only
 
 pytestmark = pytest.mark.observing
 
@@ -30,8 +32,11 @@ def project() -> Path:
     return Path.cwd()
 
 
-def lamin_run(*arguments: str, **options: Any) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([*LAMIN, "run", *arguments], capture_output=True, text=True, **options)
+def lamin_run(
+    *arguments: str, prefix: Sequence[str] = (), **options: Any
+) -> subprocess.CompletedProcess[str]:
+    command = [*prefix, *LAMIN, "run", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, **options)
 
 
 def only_run() -> ln.Run:
@@ -153,26 +158,30 @@ TROUBLES = ["locked", "read-only", "gone", "no instance"]
 
 @pytest.mark.parametrize("trouble", TROUBLES)
 def test_the_command_runs_whatever_is_wrong_with_the_database(project: Path, trouble: str) -> None:
-    database = project / "mydata/.lamindb/lamindb.sqlite"
     environment = dict(os.environ, LAMINDB_BUSY_TIMEOUT="0.3", LAMINDB_DRAIN_TIMEOUT="20")
-    holder = None
+    holder, prefix = None, list[str]()
     if trouble == "locked":
         holder = lock(project)
     elif trouble == "read-only":
-        if os.geteuid() == 0:
-            environment["LAMINDB_DB"] = "sqlite:////proc/lamindb.sqlite"
-            environment["LAMINDB_STORAGE"] = str(project / "mydata")
-        database.chmod(0o400)
+        prefix = seen_read_only(project / "mydata")
     elif trouble == "gone":
         shutil.move(project / "mydata/.lamindb", project / "elsewhere")
     elif trouble == "no instance":
         environment["LAMINDB_INSTANCE"] = "nowhere"
-    done = lamin_run("--", "sh", "-c", "echo said; sort raw.csv > out.txt; exit 4", env=environment)
+    done = lamin_run(
+        "--",
+        "sh",
+        "-c",
+        "echo said; sort raw.csv > out.txt; exit 4",
+        env=environment,
+        prefix=prefix,
+    )
     assert (done.returncode, done.stdout) == (4, "said\n")
     assert len(done.stderr.splitlines()) == 1, done.stderr
     assert Path("out.txt").read_text() == "a,1\nb,2\n"
     if holder is not None:
         holder.close()
+    if trouble in ("locked", "read-only"):
         run = only_run()  # the next opening records it
         assert (run.status, run.error) == ("failed", "exit code 4")
         assert (keys(run.inputs), keys(run.outputs)) == (["raw.csv"], ["out.txt"])

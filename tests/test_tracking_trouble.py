@@ -2,15 +2,20 @@
 
 import os
 import shutil
+import sqlite3
 import subprocess
 import sys
+from collections.abc import Sequence
+from contextlib import ExitStack, closing
 from pathlib import Path
 
 import pytest
 
 import lamindb as ln
+import postgres as postgres_server
 from lamindb import instance
 from lamindb_plain import claims
+from read_only import seen_read_only
 
 pytestmark = pytest.mark.observing
 
@@ -41,10 +46,12 @@ def project() -> Path:
     return Path.cwd()
 
 
-def run_script(code: str, **environment: str) -> "subprocess.CompletedProcess[str]":
+def run_script(
+    code: str, prefix: Sequence[str] = (), **environment: str
+) -> "subprocess.CompletedProcess[str]":
     Path("script.py").write_text(code)
     return subprocess.run(
-        [sys.executable, "script.py"], capture_output=True, text=True, timeout=50,
+        [*prefix, sys.executable, "script.py"], capture_output=True, text=True, timeout=50,
         env={**os.environ, "LAMINDB_BUSY_TIMEOUT": "0.5", **environment},
     )  # fmt: skip
 
@@ -71,6 +78,99 @@ def test_all_is_there_at_the_next_opening(
     assert [file.key for file in run.inputs] == ["raw.csv"]
     assert [file.key for file in run.outputs] == ["out.txt"]
     assert run.outputs[0].hash == run.inputs[0].hash is not None
+
+
+TRACKED = """
+import sys
+import lamindb as ln
+run = ln.track({transform}params={{"n": 1}})
+assert ln.context.run is run
+open("out.txt", "w").write(open("raw.csv").read())
+print("done")
+sys.exit(3)
+"""
+
+
+@pytest.mark.parametrize("transform", ["", "ln.Transform('clean'), "], ids=["inferred", "named"])
+@pytest.mark.parametrize("trouble", ["locked", "read-only"])
+def test_a_database_out_of_reach_from_the_start_costs_one_warning(
+    trouble: str, transform: str, project: Path
+) -> None:
+    code = TRACKED.format(transform=transform)
+    assert run_script(code).stderr == ""
+    before = ln.select(ln.Run).one()
+    instance.reset()
+    with ExitStack() as stack:
+        prefix: list[str] = []
+        if trouble == "locked":
+            database = "mydata/.lamindb/lamindb.sqlite"
+            holder = stack.enter_context(closing(sqlite3.connect(database, isolation_level=None)))
+            holder.execute("BEGIN EXCLUSIVE")
+        else:
+            prefix = seen_read_only(project / "mydata")
+        done = run_script(code, prefix, LAMINDB_DRAIN_TIMEOUT="1")
+    assert (done.returncode, done.stdout) == (3, "done\n")
+    assert len(done.stderr.splitlines()) == 1, done.stderr
+    assert "recorded when the instance 'mydata' is next opened" in done.stderr
+    [run] = [each for each in ln.select(ln.Run).all() if each.id != before.id]
+    assert (run.transform, run.engine, run.params) == (before.transform, "plain", {"n": 1})
+    assert (run.status, run.error, run.created_by) == ("failed", "exit code 3", before.created_by)
+    assert run.details.keys() - {"lamindb"} == before.details.keys() - {"lamindb"}
+    assert run.environment_id == before.environment_id
+    assert [file.key for file in run.inputs] == ["raw.csv"]
+    assert [file.key for file in run.outputs] == ["out.txt"]
+
+
+@pytest.mark.parametrize("is_known", [True, False])
+def test_a_run_that_nobody_could_record_is_of_the_transform_it_was_given_by_id(
+    is_known: bool, project: Path
+) -> None:
+    known = ln.add(ln.Transform("clean"))
+    instance.reset()
+    given = f"id={known.id!r}" if is_known else "'other', id='AAAAbbbb0000'"
+    done = run_script(
+        TRACKED.format(transform=f"ln.Transform({given}), "),
+        seen_read_only(project / "mydata"),
+        LAMINDB_DRAIN_TIMEOUT="1",
+    )
+    assert done.returncode == 3, done.stderr
+    transform = ln.select(ln.Run).one().transform
+    expected = (known.id, "clean") if is_known else ("AAAAbbbb0000", "other")
+    assert transform is not None
+    assert (transform.id, transform.name) == expected
+
+
+def test_what_is_added_once_the_database_is_back_is_of_the_run_told_of_before() -> None:
+    done = run_script(
+        "import lamindb as ln\n"
+        f"{LOCKED}\n"
+        "run = ln.track()\n"
+        "holder.close()\n"
+        "file = ln.add(ln.File('raw.csv', key='kept.csv'))\n"
+        "assert file.run == run, file.run\n"
+    )
+    assert done.returncode == 0, done.stderr
+    run = ln.select(ln.Run).one()
+    assert (run.status, ln.select(ln.File, key="kept.csv").one().run) == ("completed", run)
+
+
+def test_a_server_that_is_down_costs_one_warning(
+    postgres: postgres_server.Server, project: Path, tmp_path: Path
+) -> None:
+    socket = tmp_path / "s"
+    socket.symlink_to(postgres.folder)
+    url = postgres.database().replace(str(postgres.folder), str(socket))
+    ln.setup.init("./served", db=url)
+    instance.reset()
+    socket.unlink()
+    done = run_script(TRACKED.format(transform=""), LAMINDB_INSTANCE="served")
+    assert (done.returncode, done.stdout) == (3, "done\n")
+    assert len(done.stderr.splitlines()) == 1, done.stderr
+    socket.symlink_to(postgres.folder)
+    ln.setup.load("served")
+    run = ln.select(ln.Run).one()
+    assert (run.status, run.transform.name) == ("failed", "script.py")
+    assert [file.key for file in run.outputs] == ["out.txt"]
 
 
 def test_a_raising_plugin_beside_ours_changes_nothing() -> None:

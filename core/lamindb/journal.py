@@ -433,13 +433,12 @@ def undo(store: Store, step: Step) -> None:
     """Bring one object back to before its step, from whatever point the step had reached."""
     if step.new_hash is not None:
         abort_uploads_of(store, step.final)
-    if (
-        step.back is not None
-        and not _holds(store, step.back, step.back_hash, step.back_type)
-        and store.exists(step.final, step.back_type)
-    ):
-        store.remove(step.back, step.back_type)
-        store.move(step.final, step.back, step.back_type)
+    if step.back is not None and store.exists(step.final, step.back_type):
+        if not _holds(store, step.back, step.back_hash, step.back_type):
+            store.remove(step.back, step.back_type)
+            store.move(step.final, step.back, step.back_type)
+        elif not store.is_local and _has_hash(store, step.final, step.back_hash, step.back_type):
+            store.remove(step.final, step.back_type)  # the copy there was made, and not yet moved
     if step.aside is None and (store.is_local or step.new_hash is None):
         _remove_if_ours(store, step)
     elif step.aside is None:

@@ -16,22 +16,20 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from sqlalchemy import Connection, select, update
+from sqlalchemy import update
 
-from lamindb import endings, instance, lastwords, liveness, recorder
+from lamindb import config, endings, instance, lastwords, liveness, recorder, resolving
 from lamindb.config import settings
 from lamindb.db import schema
-from lamindb.db.database import insert_if_new, serialise
-from lamindb.errors import LaminError, RecordError, TransformUnknownError
-from lamindb.hooks import Caller, InferredTransform, RunFinished, Tracking, environment, manager
-from lamindb.hooks.code import project_of
+from lamindb.db.database import insert_if_new
+from lamindb.errors import DatabaseUnreachableError, LaminError, RecordError
+from lamindb.hooks import RunFinished, RunStarted, Tracking, environment, manager
 from lamindb.instance import Instance
 from lamindb.records import active
 from lamindb.records.active import context as context
 from lamindb.records.adding import write_row
 from lamindb.records.run import Run, Status, require_json
 from lamindb.records.transform import Transform
-from lamindb.records.versions import version_of
 
 logger = logging.getLogger("lamindb")
 
@@ -39,6 +37,8 @@ logger = logging.getLogger("lamindb")
 _open: dict[str, Run] = {}
 # those of which plugins were told, and are to be told of the end
 _observed: set[str] = set()
+# those that began while the database was out of reach, and what plugins know of them
+_told: dict[str, dict[str, Any]] = {}
 _lock = threading.RLock()
 PLAIN = "plain"
 
@@ -79,16 +79,17 @@ def track(
             ``ln.settings.observe``, and not inside an engine's run.
     Returns: the run, status ``started``, also at ``ln.context.run``. A run that this context was
         in before is closed as ``completed``.
+        Where the database is locked, down or read-only, the run is told of by events, and recorded
+        as soon as it can be.
     Raises: TransformUnknownError: nobody can tell what is running, or no transform has that id;
-        RecordError: params that are not JSON.
+        RecordError: params that are not JSON; NoInstanceError.
     """
     if transform is not None and not isinstance(transform, Transform):
         raise RecordError(
             f"{transform!r} is no Transform: give ln.Transform('My script', type='pipeline')"
         )
-    here = instance.current()
-    _ = here.user_id  # a new user is registered now: within a transaction it would wait for it
     require_json(params)
+    config.configuration()  # without an instance there is nothing to wait for
     tracking = Tracking(
         run="",
         root=_working_directory(),
@@ -98,25 +99,40 @@ def track(
         exclude=_patterns("exclude", exclude),
         observe=observe,
     )
-    if (parent := _parent_of_spawned()) is not None:
+    try:
+        return _track(transform, new_run, params, tracking)
+    except DatabaseUnreachableError as error:
+        # the script goes on as without us: the recorder warns, and what is told waits on disk
+        logger.info("the run is told of by events, since %s", error)
+        return _track_out_of_reach(transform, params, tracking)
+
+
+def _track(
+    transform: Transform | None,
+    new_run: bool | None,
+    params: dict[str, Any] | None,
+    tracking: Tracking,
+) -> Run:
+    here = instance.current()
+    _ = here.user_id  # a new user is registered now: within a transaction it would wait for it
+    if _is_in_spawned() and (parent := active.inherited()) is not None:
         return parent
     engine_run = active.engine_run()
     with _lock:
         if engine_run is not None and transform is None:
-            _end_former()
-            if outputs or inputs or observe:
-                # it ends when its engine says so, or with this process
-                _observed.add(engine_run.id)
-                _watch_process()
-                tracking = replace(tracking, run=engine_run.id, observe=bool(observe))
-                manager.notify("ln_tracking_started", tracking=tracking)
+            _adopt(engine_run, tracking)
             return engine_run
-        inferred = None if transform is not None else _infer(here)
-        if new_run is None and inferred is not None:
-            new_run = inferred.new_run
-        session = _open_run("key", inferred.key) if inferred is not None else None
+        project = resolving.Project.of(here)
+        session: Run | None = None
+        if transform is not None:
+            wanted = resolving.given(transform, project)
+        else:
+            wanted = resolving.inferred(project)
+            if new_run is None:
+                new_run = wanted.new_run
+            session = _open_run("key", wanted.key)
         if session is None or new_run:
-            found = _resolve(here, transform, inferred)
+            found = resolving.resolved(here, transform, wanted)
             session = _open_run("id", found.id)
             if new_run is None:
                 new_run = found.type != "notebook"
@@ -125,11 +141,76 @@ def track(
             return session
         _end_former()
         run = _start(here, found, params)
-        _open[run.id] = run
-        active.enter(run)
+        _begin(run)
+    manager.notify("ln_tracking_started", tracking=replace(tracking, run=run.id))
+    return run
+
+
+def _begin(run: Run) -> None:
+    _open[run.id] = run
+    active.enter(run)
+    _watch_process()
+    _start_heart()
+    _observed.add(run.id)
+
+
+def _adopt(engine_run: Run, tracking: Tracking) -> None:
+    """Take the run of an engine for the one that is tracked here."""
+    _end_former()
+    if tracking.outputs or tracking.inputs or tracking.observe:
+        # it ends when its engine says so, or with this process
+        _observed.add(engine_run.id)
         _watch_process()
-        _start_heart()
-        _observed.add(run.id)
+        tracking = replace(tracking, run=engine_run.id, observe=bool(tracking.observe))
+        manager.notify("ln_tracking_started", tracking=tracking)
+
+
+def _track_out_of_reach(
+    transform: Transform | None, params: dict[str, Any] | None, tracking: Tracking
+) -> Run:
+    """Track a run of which events tell, for the database is locked, down or read-only."""
+    with _lock:
+        if _is_in_spawned() and (parent_id := active.current_run_id()) is not None:
+            return active.told_of(Run(id=parent_id))
+        engine_run_id = active.engine_run_id()
+        if engine_run_id is not None and transform is None:
+            run = active.told_of(Run(id=engine_run_id))
+            _adopt(run, tracking)
+            return run
+        project = resolving.Project.unopened()
+        wanted = (
+            resolving.inferred(project)
+            if transform is None
+            else resolving.given(transform, project)
+        )
+        _end_former()
+        run = Run(
+            transform or Transform(wanted.name, type=wanted.type, key=wanted.key),
+            name=wanted.name,
+            params=params,
+        )
+        run.engine = PLAIN
+        details = manager.every_by_plugin("ln_run_details", run=run.id)
+        manager.emit(
+            RunStarted(
+                run=run.id,
+                engine=PLAIN,
+                transform=wanted,
+                at=run.created_at,
+                parent=active.current_run_id(),
+                name=wanted.name,
+                params=params,
+                user=config.identity().handle,
+                host=run.host,
+                pid=run.pid,
+                process_started_at=run.process_started_at,
+                environment=environment(),
+                details=details.pop(PLAIN, None),
+            )
+        )
+        active.told_of(run)
+        _told[run.id] = details
+        _begin(run)
     manager.notify("ln_tracking_started", tracking=replace(tracking, run=run.id))
     return run
 
@@ -217,115 +298,17 @@ def _end_former() -> None:
         _end(former, "completed")
 
 
-def _parent_of_spawned() -> Run | None:
-    """The parent's run, where ``multiprocessing`` executes a script again to find its functions.
+def _is_in_spawned() -> bool:
+    """Whether ``multiprocessing`` executes a script again to find its functions.
 
     What the top of a script tracks is tracked by the process that was started with it.
     """
     frame: FrameType | None = sys._getframe()
     while frame is not None:
         if frame.f_code.co_name == "<module>" and frame.f_globals.get("__name__") == "__mp_main__":
-            return active.inherited()
+            return True
         frame = frame.f_back
-    return None
-
-
-# --- which transform ----------------------------------------------------------------------------
-
-
-def _infer(here: Instance) -> InferredTransform:
-    storage = here.default_location
-    root = Path(storage.store.root) if storage.store.is_local else None
-    found = manager.first("ln_transform", caller=Caller(_calling_frame(), root, storage.id))
-    if not isinstance(found, InferredTransform):
-        raise TransformUnknownError(
-            "this is no script or notebook that a plugin knows: say what is running, as in "
-            "ln.track(transform=ln.Transform('My analysis', type='pipeline'))"
-        )
-    return found
-
-
-def _calling_frame() -> FrameType:
-    frame: FrameType | None = sys._getframe()
-    while frame is not None and frame.f_globals.get("__name__", "").partition(".")[0] == "lamindb":
-        frame = frame.f_back
-    return frame or sys._getframe()
-
-
-def _resolve(
-    here: Instance, transform: Transform | None, inferred: InferredTransform | None
-) -> Transform:
-    with here.database.begin() as connection:
-        if inferred is not None:
-            transform = Transform(inferred.name, type=inferred.type)
-            found: dict[str, Any] | None = version_of(connection, here, inferred)
-        elif transform is not None:
-            serialise(connection, f"transform {transform.name} {transform.type}")
-            found = _stored(here, connection, transform) or write_row(connection, here, transform)
-    if transform is None or found is None:
-        raise TransformUnknownError("no transform was given or inferred")
-    transform._set_values(found)
-    return transform
-
-
-def _stored(here: Instance, connection: Connection, wanted: Transform) -> dict[str, Any] | None:
-    """Look a transform up by id, or by name and type in the project; the latest version if none was
-    given. One that is not there gets the id and the key under which it is to be added."""
-    table = schema.transform
-    query = select(table).order_by(table.c.created_at.desc())
-    by_id = wanted._was_given("id")
-    if by_id:
-        query = query.where(table.c.id == wanted.id)
-    else:
-        wanted.key = wanted.key or _key_of_name(here, wanted)
-        query = query.where(table.c.name == wanted.name, table.c.type == wanted.type)
-    rows = [dict(row) for row in connection.execute(query).mappings()]
-    if not by_id:
-        rows = _of_project(rows, wanted)
-    is_versioned = wanted._was_given("version")
-    for row in rows:
-        if not is_versioned or row["version"] == wanted.version:
-            return row
-    if by_id and not wanted._was_given("name"):
-        raise TransformUnknownError(
-            f"no transform has the id {wanted.id!r}"
-            + (f" and version {wanted.version!r}" if is_versioned else "")
-            + ": look it up with ln.select(ln.Transform).df(), or give a name to add it"
-        )
-    if rows and not by_id:
-        wanted.id, wanted.key = rows[0]["id"], rows[0]["key"]
-    return None
-
-
-def _key_of_name(here: Instance, wanted: Transform) -> str | None:
-    """Return the key of a transform of which only the name is known, in the present project."""
-    storage = here.default_location
-    root = Path(storage.store.root) if storage.store.is_local else None
-    project = project_of(_code_folder(), root, storage.id)
-    return f"{project}:{wanted.name} ({wanted.type})" if project is not None else None
-
-
-def _code_folder() -> Path:
-    """Where the script lies; for what is installed, such as a notebook's kernel, where it runs."""
-    name = getattr(sys.modules.get("__main__"), "__file__", None)
-    path = Path(name).resolve() if name else None
-    if path is None or path.is_relative_to(sys.prefix):
-        return Path(_working_directory() or "/")
-    return path.parent
-
-
-def _of_project(rows: list[dict[str, Any]], wanted: Transform) -> list[dict[str, Any]]:
-    """Return the rows of a name that are meant by it, the likeliest first.
-
-    The one that was added by this name in this project; else one that somebody has added by hand,
-    without a key; else the code of that name in this project. Another project's is another one.
-    """
-    own, keyless = wanted.key, [row for row in rows if row["key"] is None]
-    if own is None:
-        return rows
-    project = own.removesuffix(f":{wanted.name} ({wanted.type})")
-    code = [row for row in rows if (row["key"] or "").startswith(f"{project}/")]
-    return [row for row in rows if row["key"] == own] or keyless or code
+    return False
 
 
 # --- how a run ends -----------------------------------------------------------------------------
@@ -337,16 +320,21 @@ def _end(run: Run, status: Status, error: str | None = None) -> None:
         _observed.discard(run.id)
         manager.notify("ln_tracking_finished", run=run.id)
     at = schema.now()
-    try:
-        with instance.current().database.begin() as connection:
-            connection.execute(
-                update(schema.run)
-                .where(schema.run.c.id == run.id)
-                .values(status=status, finished_at=at, error=error)
-            )
-    except LaminError as failure:
-        logger.info("the end of run %s waits in the spool: %s", run.id, failure)
-        manager.emit(RunFinished(run=run.id, status=status, at=at, error=error))
+    details = _told.pop(run.id, None)
+    finished = RunFinished(run=run.id, status=status, at=at, error=error, details=details)
+    if details is not None:
+        manager.emit(finished)
+    else:
+        try:
+            with instance.current().database.begin() as connection:
+                connection.execute(
+                    update(schema.run)
+                    .where(schema.run.c.id == run.id)
+                    .values(status=status, finished_at=at, error=error)
+                )
+        except LaminError as failure:
+            logger.info("the end of run %s waits in the spool: %s", run.id, failure)
+            manager.emit(finished)
     run.status, run.finished_at, run.error = status, at, error
     run._mark_stored()
     _open.pop(run.id, None)
@@ -378,6 +366,7 @@ def _forget_runs() -> None:
         recorder.close()  # what they told of their files belongs to this instance
     _open.clear()
     _observed.clear()
+    _told.clear()
 
 
 # --- how the process ends -----------------------------------------------------------------------

@@ -16,6 +16,13 @@ import lamindb as ln
 
 ANALYSIS = str(Path(sys.argv[0]).with_name("analysis.py"))
 HERE = Path.cwd()
+# your own Prefect, its server and its settings, stay out of it
+PREFECT = {
+    "PREFECT_HOME": str(HERE / "work" / "prefect-home"),
+    "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+    "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "120",
+    "PREFECT_LOGGING_LEVEL": "WARNING",
+}
 
 
 def main() -> None:
@@ -40,6 +47,11 @@ def main() -> None:
         run(snakemake())
         run(lamin("show", "snakemake/report.html"))
 
+    if importlib.util.find_spec("prefect"):
+        heading("6  The same analysis in Prefect, with a server of its own for this folder")
+        run(python(str(Path(ANALYSIS).with_name("flow.py"))))
+        run(lamin("runs", "--tree", "--limit", "6"))
+
     heading("Next, in this folder")
     tries = {
         "its lineage as a page for the browser, which can be mailed": lamin(
@@ -48,9 +60,7 @@ def main() -> None:
         "leave out more wells, then ask again where the report comes from": python(
             ANALYSIS, "--max-z", "2.5"
         ),
-        "the same analysis in Prefect, which starts a server of its own for it": python(
-            str(Path(ANALYSIS).with_name("flow.py"))
-        ),
+        "files, runs and their lineage in the browser": lamin("serve"),
     }
     for why, command in tries.items():
         print(f"  {shown(command)}\n      {why}")
@@ -95,7 +105,8 @@ def shown(command: list[str]) -> str:
 
 def run(command: list[str]) -> None:
     print(f"$ {shown(command)}", flush=True)
-    done = subprocess.run(command, check=False)
+    own = {name: value for name, value in os.environ.items() if name != "PREFECT_API_URL"}
+    done = subprocess.run(command, check=False, env={**own, **PREFECT})
     print(flush=True)
     if done.returncode:
         sys.exit(f"the demo stops here: that command ended with code {done.returncode}")

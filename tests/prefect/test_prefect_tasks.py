@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+from pathlib import Path
 
 from prefect_scripts import Runner, linked, names, run_of, runs
 
@@ -218,3 +220,15 @@ def test_submitted_and_mapped_tasks_know_their_inputs_and_each_other(run: Runner
     assert names(counted.inputs) == [f"double{number}.txt" for number in (1, 2, 3)]
     assert linked(run_of("announce")) == {("informed_by", counted.id)}
     assert run_of("announce").params == {"number": 3000}
+
+
+def test_the_blocks_of_the_documentation_do_what_it_says(run: Runner) -> None:
+    page = Path(__file__).parents[2] / "docs" / "prefect.md"
+    first, example = re.findall(r"```python\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL)
+    run(f"{example}\nraw = Path('raw.csv')\nraw.write_text('a')\npipeline()\n", imports=first)
+    task = run_of("clean")
+    assert (task.parent, names(task.inputs), names(task.outputs)) == (
+        run_of("pipeline"),
+        ["raw.csv"],
+        ["clean.csv"],
+    )

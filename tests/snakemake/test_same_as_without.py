@@ -229,7 +229,7 @@ def files(folder: Path) -> dict[str, object]:
     found: dict[str, object] = {}
     for path in sorted(folder.rglob("*")):
         name = path.relative_to(folder).as_posix()
-        if name.startswith(".snakemake") or name.endswith((".tsv", "_timestamp")):
+        if ".snakemake" in name.split("/") or name.endswith((".tsv", "_timestamp")):
             continue
         mode = path.lstat().st_mode
         if path.is_symlink():

@@ -94,7 +94,7 @@ def print_table(
     def line(row: Sequence[str], style: str) -> Text:
         text = Text(no_wrap=True)
         for n in shown:
-            cell = _shortened(row[n], widths[n], keep_end=columns[n].startswith("key"))
+            cell = shortened(row[n], widths[n], keep_end=columns[n].startswith("key"))
             padding = " " * (widths[n] - cell_len(cell))
             cell = padding + cell if columns[n] in right else cell + padding
             # Text, not str: names may hold what looks like rich's markup
@@ -107,7 +107,8 @@ def print_table(
     screen.print(Text("\n").join(lines), soft_wrap=True)
 
 
-def _shortened(text: str, room: int, *, keep_end: bool) -> str:
+def shortened(text: str, room: int, *, keep_end: bool = False) -> str:
+    """Return a text in at most so many cells of the terminal, with … for what is left out."""
     from rich.cells import cell_len, set_cell_size
 
     if cell_len(text) <= room:

@@ -91,17 +91,27 @@ def _counts(rows: list[dict[str, Any]]) -> dict[tuple[str, str], int]:
 def _line(row: dict[str, Any], counts: dict[tuple[str, str], int]) -> Text:
     from rich.text import Text
 
-    text = Text(output.printable(row["name"] or row["made_by"] or row["id"]), style="bold")
+    text = Text(output.printable(_name(row)), style="bold")
     text.append(f"  {row['status']}", style=output.STATUS_STYLES.get(row["status"], ""))
     if took := output.duration(row["started_at"], row["finished_at"]):
         text.append(f"  {took}", style="not bold")
     if row["params"]:
         shown = ", ".join(f"{name}={value}" for name, value in row["params"].items())
-        text.append(f"  {output.printable(shown)[:80]}", style="not bold")
+        text.append(f"  {output.shortened(output.printable(shown), 80)}", style="not bold")
     read, wrote = (counts.get((row["id"], role), 0) for role in ("input", "output"))
     if read or wrote:
         text.append(f"  {read} in, {wrote} out", style="not bold dim")
     text.append(f"  {output.minute(row['started_at'])}  {row['id']}", style="not bold dim")
     if row["error"]:
-        text.append(f"  {output.printable(row['error'])[:120]}", style="not bold red")
+        text.append(
+            f"  {output.shortened(output.printable(row['error']), 120)}", style="not bold red"
+        )
     return text
+
+
+def _name(row: dict[str, Any]) -> str:
+    """Return what is run, and the name of this run of it where that does not say it."""
+    name, made_by, run_id = row["name"] or "", row["made_by"] or "", row["id"]
+    if name and made_by not in name:
+        return f"{made_by} {name}"
+    return str(name or made_by or run_id)

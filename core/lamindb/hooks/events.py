@@ -50,6 +50,8 @@ class InferredTransform:
         reference: where its code lies, a path or URL.
         title: a human's heading for it.
         new_run: whether each ``track()`` is a run of its own, or one session is one run.
+        is_given: whether a user has named it: it is looked up by ``id``, else by name and type
+            among those of the project, and ``version`` is the one wanted, None for the latest.
     """
 
     name: str
@@ -59,6 +61,9 @@ class InferredTransform:
     reference: str | None = None
     title: str | None = None
     new_run: bool = True
+    is_given: bool = False
+    id: str | None = None
+    version: str | None = None
 
 
 @dataclass(frozen=True)

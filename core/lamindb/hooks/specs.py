@@ -45,12 +45,13 @@ class Caller:
     Attributes:
         frame: the frame of the call.
         storage_root: the instance's local storage root, None when it is remote.
-        storage_id: of that storage, to tell apart the projects that share one database.
+        storage_id: of that storage, to tell apart the projects that share one database; None where
+            neither the storage nor the database can be reached.
     """
 
     frame: FrameType
     storage_root: Path | None
-    storage_id: str
+    storage_id: str | None
 
 
 @dataclass(frozen=True)

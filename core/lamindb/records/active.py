@@ -11,6 +11,7 @@ import os
 import threading
 import time
 import weakref
+from contextlib import suppress
 from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -19,6 +20,7 @@ from sqlalchemy import select
 
 from lamindb import config, instance
 from lamindb.db.schema import now
+from lamindb.errors import DatabaseError
 from lamindb.hooks import manager
 from lamindb.mainflow import current_task, is_main_flow
 from lamindb.records.run import Run
@@ -46,6 +48,7 @@ class _Tracked:
 
 
 _START_WAITS_S = 2.0
+_TOLD = "_is_told_of"
 
 _in_context: ContextVar[_Tracked | None] = ContextVar("lamindb_run", default=None)
 _in_process: _Tracked | None = None
@@ -67,7 +70,11 @@ class Context:
         of its own); an engine's run unless that began inside it; else the run of the process that
         started this one.
         """
-        return tracked_here() or engine_run() or inherited()
+        tracked = tracked_here()
+        if tracked is None:
+            return engine_run() or inherited()
+        _settle(tracked)
+        return tracked
 
     @property
     def transform(self) -> Transform | None:
@@ -102,7 +109,7 @@ def tracked_outside() -> Run | None:
 def _entries() -> list[_Tracked]:
     """What was begun inside the same engine's run, or outside of any: the innermost first."""
     entries = _begun()
-    inside = _engine_run_id() if entries else None
+    inside = engine_run_id() if entries else None
     return [entry for entry in entries if entry.engine_run_id == inside]
 
 
@@ -119,7 +126,7 @@ def engine_run() -> Run | None:
 
     Its start may still wait in the spool of another process: then a stub stands for it.
     """
-    run_id = _engine_run_id()
+    run_id = engine_run_id()
     if run_id is None:
         return None
     found = _read(run_id)
@@ -134,9 +141,33 @@ def engine_run() -> Run | None:
     return found
 
 
-def _engine_run_id() -> str | None:
+def engine_run_id() -> str | None:
     run_id: str | None = manager.first("ln_current_run")
     return run_id
+
+
+def told_of(run: Run) -> Run:
+    """Mark a run as one of which events tell, for the database is out of reach."""
+    run._mark_stored()
+    run.__dict__[_TOLD] = True
+    return run
+
+
+def _settle(run: Run) -> None:
+    """Learn what is recorded of a run that was told of, once the database can be reached."""
+    if _TOLD in run.__dict__ and instance.is_open():
+        with suppress(DatabaseError):
+            manager.notify("ln_records_read")
+            found = _read(run.id)
+            if found is not None and found.transform_id is not None:
+                run._set_values(found._values())
+                del run.__dict__[_TOLD]
+
+
+def current_run_id() -> str | None:
+    """The id of the run that this code belongs to, as far as it is known without the database."""
+    tracked = tracked_here()
+    return tracked.id if tracked is not None else engine_run_id() or _started_by
 
 
 def inherited() -> Run | None:
@@ -154,7 +185,7 @@ def inherited() -> Run | None:
 def enter(run: Run) -> None:
     """Make a run the one of this context, and of the process if this is its main flow."""
     global _in_process
-    entry = _Tracked(run, _place(), _engine_run_id(), _generation)
+    entry = _Tracked(run, _place(), engine_run_id(), _generation)
     _in_context.set(entry)
     former = _in_process
     is_free = (

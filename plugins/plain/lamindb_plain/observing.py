@@ -8,9 +8,6 @@ import stat
 import sys
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -22,6 +19,7 @@ from lamindb.rules import Rules
 from lamindb_plain import accesses, claims
 from lamindb_plain.claims import Claims
 from lamindb_plain.looks import look
+from lamindb_plain.stack import Layer, Stack
 
 
 @dataclass
@@ -38,21 +36,17 @@ class Read:
 
 
 @dataclass
-class Observation:
+class Observation(Layer):
     """What one run does with files.
 
     Attributes:
-        outer: of the run around it; writes: by path, what was there before the first write;
+        writes: by path, what was there before the first write;
         made: what runs inside it wrote, or lamindb itself;
         spawned: files named to programs, as they were then.
     """
 
     run: str
     rules: Rules
-    outer: Observation | None = None
-    is_open: bool = True
-    is_main: bool = False
-    pid: int = field(default_factory=os.getpid)
     started_ns: int = field(default_factory=time.time_ns)
     reads: dict[str, Read] = field(default_factory=dict)
     writes: dict[str, FileStat | None] = field(default_factory=dict)
@@ -184,8 +178,8 @@ def hash_of(path: str) -> str | None:
 
 # --- which run it is for ------------------------------------------------------------------------
 
-_here: ContextVar[Observation | None] = ContextVar("lamindb_observation", default=None)
-_main: Observation | None = None
+_observations = Stack[Observation]("lamindb_observation")
+current, step_out, resumed = _observations.innermost, _observations.step_out, _observations.resumed
 # of runs that other processes observe, by where to write what this one does for them
 _relays: dict[str, accesses.Relay] = {}
 _given = config.observed_by_parent()
@@ -193,58 +187,15 @@ _given = config.observed_by_parent()
 
 def begin(observation: Observation, *, is_main: bool) -> None:
     """Note for this run what follows in this context, or in all that have none of their own."""
-    global _main
-    observation.outer, observation.is_main = current(), is_main
-    _here.set(observation)
-    if is_main:
-        _main = observation
+    _observations.enter(observation, is_main=is_main)
     _accesses().listen(_heard)
 
 
 def end(observation: Observation) -> None:
     """Stop; what this run made is no input of the run around it."""
-    observation.is_open = False
-    step_out(observation)
+    _observations.leave(observation)
     if current() is None and _given is None:
         _accesses().listen(None)
-
-
-def step_out(observation: Observation) -> None:
-    """Note for the run around it, for now."""
-    global _main
-    if _here.get() is observation:
-        _here.set(observation.outer)
-    if _main is observation:
-        _main = observation.outer
-
-
-@contextmanager
-def resumed(observation: Observation | None) -> Iterator[None]:
-    """Within: note for this run, as a generator goes on where it is asked to."""
-    global _main
-    if observation is None:
-        yield
-        return
-    here, main = _here.get(), _main
-    _here.set(observation)
-    if observation.is_main:
-        _main = observation
-    try:
-        yield
-    finally:
-        _here.set(here)
-        if observation.is_main:
-            _main = main
-
-
-def current() -> Observation | None:
-    """The observation of the innermost run around this code."""
-    for found in (_here.get(), _main):
-        while found is not None and not found.is_open:
-            found = found.outer
-        if found is not None:
-            return found
-    return None
 
 
 def _heard(kind: str, path: str, other: str | None) -> None:
