@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from uuid import uuid4
@@ -11,7 +12,7 @@ import boto3
 import pytest
 
 import lamindb as ln
-from fault_proxy import forget_connections
+from fault_proxy import forget_connections, unfinished_uploads
 from lamindb.errors import DataUnreadableError, StorageReadOnlyError
 from swift_server import Server, is_installed, swift
 
@@ -72,3 +73,25 @@ def test_wrong_credentials_are_a_clear_error(
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", right)
     forget_connections()
     assert ln.select(ln.File).one().load() == "a"
+
+
+@pytest.mark.timeout(1800)
+def test_an_object_larger_than_a_single_request_may_carry(own_bucket: str, tmp_path: Path) -> None:
+    size = 5 * 2**30 + 2**20
+    if shutil.disk_usage(tmp_path).free < 6 * size:
+        pytest.skip("30 GB of disk are needed")
+    path = tmp_path / "large.bin"
+    with path.open("wb") as stream:
+        stream.truncate(size)
+        stream.write(b"begin")
+    ln.setup.init(storage=own_bucket, db=f"sqlite:///{tmp_path / 'records.sqlite'}")
+    file = ln.add(ln.File(path, key="large.bin"))
+    path.unlink()
+    # it goes aside and comes back, which are copies in parts too
+    newer = ln.add(ln.File(local_file(tmp_path, "b.bin", "newer"), key="large.bin"))
+    ln.delete(newer, delete_data=True)
+    kept = ln.select(ln.File).one()
+    assert (kept, kept.size) == (file, size)
+    staged = kept.stage()
+    assert (staged.stat().st_size, staged.open("rb").read(5)) == (size, b"begin")
+    assert unfinished_uploads(own_bucket, os.environ["AWS_ENDPOINT_URL"]) == []

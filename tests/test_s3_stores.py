@@ -21,7 +21,6 @@ from lamindb import doctor
 from lamindb.config import cache_dir
 from lamindb.errors import LaminError, StorageError, StorageUnreachableError
 from lamindb.storage import cache, copies
-from lamindb.storage.store import Store
 
 pytest.register_assert_rewrite("storage_contract")
 
@@ -335,26 +334,6 @@ def test_a_download_that_is_killed_leaves_no_wrong_bytes(
     copy = cache_dir() / "objects"
     assert [path.parent.name for path in copy.glob("*/*")] == ["incoming"]
     assert file.stage().read_bytes() == content
-
-
-@pytest.mark.full
-@pytest.mark.timeout(1800)
-def test_an_object_larger_than_a_single_request_may_carry(
-    s3: str, bucket: str, db: str, tmp_path: Path
-) -> None:
-    """5 GB and more; a sparse file, so that only S3's side of it takes space on the disk."""
-    path = tmp_path / "large.bin"
-    with path.open("wb") as stream:
-        stream.truncate(5 * 2**30 + 2**20)
-        stream.write(b"begin")
-    ln.setup.init(storage=bucket, db=db)
-    file = ln.add(ln.File(path, key="large.bin"))
-    assert (file.size, Store(bucket).exists("large.bin")) == (5 * 2**30 + 2**20, True)
-    newer = ln.add(ln.File(local_file(tmp_path, "b.bin", "newer"), key="large.bin"))
-    ln.delete(newer, delete_data=True)  # it is moved aside and back, in parts too
-    kept = ln.select(ln.File).one()
-    assert kept.stage().stat().st_size == file.size
-    assert unfinished_uploads(bucket, s3) == []
 
 
 # --- credentials, and other stores --------------------------------------------------------------
