@@ -170,7 +170,13 @@ def attempt(work: Work, act: Callable[[], Any]) -> LaminError | None:
     return None
 
 
-@pytest.mark.parametrize("name", FAULTS)
+IN_FULL = ("looks are refused", "answers to removals are lost", "puts are torn")
+
+
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=[pytest.mark.full] if name in IN_FULL else []) for name in FAULTS],
+)
 def test_a_request_that_fails_once_leaves_all_or_nothing(work: Work, name: str) -> None:
     kind, matches, kinds = FAULTS[name]
     struck = 0
