@@ -93,5 +93,6 @@ def test_an_object_larger_than_a_single_request_may_carry(own_bucket: str, tmp_p
     kept = ln.select(ln.File).one()
     assert (kept, kept.size) == (file, size)
     staged = kept.stage()
-    assert (staged.stat().st_size, staged.open("rb").read(5)) == (size, b"begin")
+    with staged.open("rb") as stream:
+        assert (staged.stat().st_size, stream.read(5)) == (size, b"begin")
     assert unfinished_uploads(own_bucket, os.environ["AWS_ENDPOINT_URL"]) == []
