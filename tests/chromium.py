@@ -52,6 +52,15 @@ class Watched:
             + " })()"
         )
 
+    def wait_for(self, code: str) -> None:
+        """Wait until JavaScript with ``cy`` is true; the page's policy forbids what Playwright's
+        own waiting does."""
+        for _ in range(200):
+            if self.graph(code):
+                return
+            self.page.wait_for_timeout(100)
+        raise AssertionError(f"never true: {code}")
+
     def labels(self) -> list[str]:
         found = self.graph(
             "cy.nodes().filter(n => n.data('kind') !== 'box').map(n => n.data('label'))"

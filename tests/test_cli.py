@@ -1050,7 +1050,7 @@ def test_doctor_finds_a_damaged_index(project: Path) -> None:
         sqlite3.connect("mydata/.lamindb/lamindb.sqlite", isolation_level=None)
     ) as connection:
         ((kind, name, table, page, sql),) = connection.execute(
-            "SELECT * FROM sqlite_master WHERE name LIKE 'ix_run_status'"
+            "SELECT * FROM sqlite_master WHERE name LIKE 'ix_run_status_started_at_id'"
         ).fetchall()
         connection.execute("PRAGMA writable_schema = ON")
         connection.execute("DELETE FROM sqlite_master WHERE name = ?", [name])

@@ -6,6 +6,7 @@ import base64
 import datetime as dt
 import json
 import os
+import re
 import subprocess
 import sys
 import threading
@@ -19,25 +20,22 @@ import pytest
 from click.testing import CliRunner
 
 import lamindb as ln
-from lamindb import instance, recorder
+from export_checks import checked, entities, events_in, lamin, of_type, validator
+from lamindb import recorder
 from lamindb.cli import main
 from lamindb.export.mirror import Mirror
 from lamindb.hooks import plugins
+from lineage_rows import Rows
 from lineage_study import Clock, Teller, tell_study
 
-ROOT = Path(__file__).parent.parent
-CHECK = Path(__file__).parent / "crate_check.py"
-SCHEMAS = next(
-    (each / "shared" / "openlineage" for each in ROOT.parents[:2] if (each / "shared").is_dir()),
-    ROOT / "absent",
-)
 ODD = [
     "<script>alert(1)</script>",
     'a "quoted" name',
     "two\nlines",
     "🧪 café 数据",
     "\u202egnp",
-    "n" * 200,
+    "n" * 300,
+    "👩\u200d🔬",
 ]
 
 
@@ -45,40 +43,6 @@ ODD = [
 def project() -> Path:
     ln.setup.init("./mydata")
     return Path.cwd()
-
-
-def lamin(*arguments: str, code: int = 0) -> str:
-    instance.reset()
-    result = CliRunner().invoke(main, arguments)
-    assert result.exit_code == code, result.output
-    return result.output
-
-
-def entities(crate: Path) -> dict[str, dict[str, Any]]:
-    graph = json.loads((crate / "ro-crate-metadata.json").read_text(encoding="utf-8"))["@graph"]
-    found = {entity["@id"]: entity for entity in graph}
-    assert len(found) == len(graph)
-    return found
-
-
-def of_type(crate: Path, kind: str) -> list[dict[str, Any]]:
-    return [each for each in entities(crate).values() if kind in each["@type"]]
-
-
-def checked(cache: Path, **crates: str) -> list[dict[str, Any]]:
-    """Return what others say of crates; the profile is written with _ for -."""
-    checks = [
-        f"{name.split('__')[0].replace('_', '-')}-0.5={Path(path).absolute()}"
-        for name, path in crates.items()
-    ]
-    done = subprocess.run(
-        [sys.executable, str(CHECK), str(cache), *checks],
-        capture_output=True,
-        text=True,
-        timeout=55,
-    )
-    assert done.returncode == 0, done.stderr
-    return [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
 
 
 # --- RO-Crate -----------------------------------------------------------------------------------
@@ -233,40 +197,28 @@ def test_odd_names_folders_and_versions_are_exported_valid(project: Path, tmp_pa
     assert all((Path("crate") / "data/data (1)/ü#%.txt").read_text() == "y" for _ in (1,))
 
 
+def test_many_runs_and_files_are_packed_and_what_is_not_is_counted(project: Path) -> None:
+    rows = Rows()
+    top = rows.run("workflow")
+    for number in range(3000):
+        run = rows.run("job", number + 1, parent_id=top)
+        rows.file(f"out/{number}.csv", run)
+    rows.write()
+    Path("mydata/out").mkdir()
+    result = CliRunner().invoke(main, ["export", "ro-crate", top, "many"])
+    assert result.stdout == "many: 3,000 files and 3,001 runs\n"
+    named = result.stderr.splitlines()
+    assert len(named) == 21
+    assert named[-1] == "… and 2,980 files more: --json names all"
+    assert len(of_type(Path("many"), "CreateAction")) == 3001
+
+
 # --- OpenLineage ----------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
 def validate() -> Any:
-    """Return what raises unless an event, and each facet of it, is as its official schema says."""
-    if not SCHEMAS.is_dir():
-        pytest.skip("the official OpenLineage schemas are not beside this checkout, in ../shared")
-    from jsonschema import Draft202012Validator, FormatChecker
-    from referencing import Registry, Resource
-
-    schemas = [json.loads(path.read_text()) for path in SCHEMAS.rglob("*.json")]
-    registry: Any = Registry().with_resources(
-        (schema["$id"], Resource.from_contents(schema)) for schema in schemas
-    )
-
-    def check(value: Any, url: str) -> None:
-        Draft202012Validator(
-            {"$ref": url}, registry=registry, format_checker=FormatChecker()
-        ).validate(value)
-
-    def validate(event: dict[str, Any]) -> None:
-        check(event, event["schemaURL"])
-        holders = [event["run"], event["job"], *event["inputs"], *event["outputs"]]
-        for holder in holders:
-            for name in ("facets", "inputFacets", "outputFacets"):
-                for facet in holder.get(name, {}).values():
-                    check(facet, facet["_schemaURL"])
-
-    return validate
-
-
-def events_in(path: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in path.read_text().splitlines()]
+    return validator()
 
 
 def test_all_runs_are_valid_openlineage_events(project: Path, validate: Any) -> None:
@@ -325,6 +277,8 @@ logging.basicConfig(level=logging.WARNING)
 sys.path.insert(0, {tests!r})
 from pathlib import Path
 import lamindb as ln
+from export_checks import checked, entities, events_in, lamin, of_type, validator
+from lineage_rows import Rows
 from lineage_study import Clock, Teller
 ln.track(ln.Transform("plain", type="script"), params={{"p": 1}})
 Path("a.txt").write_text("a")
@@ -356,7 +310,8 @@ def test_runs_are_mirrored_as_they_happen_to_their_end(project: Path, validate: 
     for event in events:
         validate(event)
     ends = {
-        event["job"]["name"].split("/")[-1]: event
+        # a name alone is a job's within its project
+        re.split("[/:]", event["job"]["name"])[-1].removesuffix(" (script)"): event
         for event in events
         if event["eventType"] in ("COMPLETE", "FAIL", "OTHER")
     }

@@ -13,7 +13,7 @@ LAYERS: list[set[str]] = [
     {"errors", "identifiers", "_version"},
     {"config", "display"},
     {"hooks", "processes", "dev", "rules", "endings", "mainflow"},
-    {"formats", "spool", "lastwords"},
+    {"formats", "spool", "lastwords", "progress"},
     {"db"},
     {"storage"},
     {"journal", "liveness"},

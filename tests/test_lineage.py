@@ -517,3 +517,33 @@ def test_a_path_outside_of_the_storage_names_no_file_without_a_key(project: Path
     ln.add(ln.File("a.txt"))
     with pytest.raises(RecordError, match=r"nothing is recorded as '\.\./elsewhere'"):
         ln.lineage("../elsewhere")
+
+
+def test_of_several_files_of_one_name_the_newest_is_meant_and_it_says_so() -> None:
+    ln.setup.init("./mydata")
+    for key in ("a/same.txt", "b/same.txt", "[bold]/other.txt"):
+        Path("x").write_text(key)
+        ln.add(ln.File("x", key=key))
+    instance.reset()
+    result = CliRunner().invoke(main, ["lineage", "same.txt"])
+    assert result.stdout.startswith("b/same.txt\n")
+    assert result.stderr == "2 files are called same.txt: this is the newest, b/same.txt\n"
+    for reference in ("a/same.txt", "mydata/a/same.txt", "other.txt"):
+        assert CliRunner().invoke(main, ["lineage", reference]).stderr == ""
+
+
+@pytest.mark.parametrize("reference", ["", "*", "a b", "[c", "no\0name", "x" * 5000, "../..", "/"])
+def test_what_is_no_name_is_refused_in_words(reference: str) -> None:
+    ln.setup.init("./mydata")
+    with pytest.raises(RecordError, match=r"nothing is recorded as|NUL"):
+        ln.lineage(reference)
+    said = lamin("lineage", reference, code=1)
+    assert said.startswith("Error: ")
+    if reference == "*":
+        assert "'lamin files '*''" in said
+
+
+def test_joined_emoji_stay_one_picture() -> None:
+    from lamindb.display import printable
+
+    assert printable("👩\u200d🔬\u202e\n") == "👩\u200d🔬\\u202e\\n"

@@ -16,14 +16,20 @@ STATUS_STYLES = {
     "cached": "green",
     "skipped": "dim",
 }
+# of emoji and of scripts such as Persian: they only say how their neighbours are drawn
+_JOINERS = "\u200c\u200d"
 _UNITS = ("kB", "MB", "GB", "TB", "PB")
 
 
 def printable(value: Any) -> str:
     """Return a value on one line, its control characters escaped."""
     text = "" if value is None else value if isinstance(value, str) else show_value(value)
+    if text.isprintable():
+        return text
     return "".join(
-        character if character.isprintable() else character.encode("unicode_escape").decode()
+        character
+        if character.isprintable() or character in _JOINERS
+        else character.encode("unicode_escape").decode()
         for character in text
     )
 

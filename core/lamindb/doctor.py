@@ -15,6 +15,7 @@ from lamindb import config, journal, liveness, spool
 from lamindb.db import schema
 from lamindb.errors import DataError, DataMissingError, LaminError, StorageUnreachableError
 from lamindb.instance import Instance, Location
+from lamindb.progress import progress
 from lamindb.storage.hashing import DIRECTORY_HASH, FILE_HASH
 from lamindb.storage.keys import object_key, version_key
 from lamindb.storage.sources import digest
@@ -166,13 +167,24 @@ def _storage(
             "no record knows this object, which an older version has left: remove it, or move it "
             "out of here and add it with ln.add(ln.File(path))",
         )
+    listing = None if sizes is None else _Listing(sizes)
+    size = sum(row.size or 0 for row in rows)
+    found: list[Finding] = []
     try:
-        listing = None if sizes is None else _Listing(sizes)
-        for row in rows:
-            yield from _object(location, row, hashes, listing)
+        with progress(
+            f"Checking {store.root}",
+            lambda: size if hashes else len(rows),
+            "bytes" if hashes else "items",
+        ) as advance:
+            for row in rows:
+                found += _object(location, row, hashes, listing)
+                if not hashes:
+                    advance(1)
     except StorageUnreachableError as error:
+        yield from found
         yield Finding("storage", location.id, str(error))
         return
+    yield from found
     for key in sorted(present - recorded):
         if not any(folder in recorded or folder in inner for folder in _folders(key)):
             yield Finding(

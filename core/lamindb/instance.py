@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 from sqlalchemy import Connection, insert, select, update
@@ -64,7 +65,7 @@ class Instance:
             self._user_id = register_user(self.database)
         return self._user_id
 
-    @property
+    @cached_property
     def project_folder(self) -> Path | None:
         """See :attr:`lamindb.config.InstanceConfig.project_folder`."""
         return self.config.project_folder

@@ -54,10 +54,15 @@ def ro_crate(
         f"{target}: {output.counted(counts['files'], 'file')} and "
         f"{output.counted(counts['runs'], 'run')}"
     )
-    for name in left_out:
+    for name in left_out[: output.ROWS]:
         click.echo(
             f"not packed, only named: {output.printable(name)}: its bytes are gone, elsewhere, or "
             "not those that were recorded",
+            err=True,
+        )
+    if len(left_out) > output.ROWS:
+        click.echo(
+            f"… and {output.counted(len(left_out) - output.ROWS, 'file')} more: --json names all",
             err=True,
         )
 
@@ -97,5 +102,8 @@ def _time(text: str | None) -> Any:
     try:
         found = dt.datetime.fromisoformat(text)
     except ValueError as error:
-        raise click.BadParameter(f"{text!r} is no date or time", param_hint="--since") from error
+        raise click.BadParameter(
+            f"{text!r} is no date or time: give one such as 2026-11-01 or 2026-11-01T12:00+01:00",
+            param_hint="--since",
+        ) from error
     return found if found.tzinfo else found.replace(tzinfo=dt.UTC)

@@ -41,11 +41,20 @@ def lineage(reference: str, **options: Any) -> None:
     REFERENCE is an id, a file's key, name or path, or a transform's name, for its latest run.
     """
     from lamindb.graph import lineage as lineage_of
+    from lamindb.graph.references import namesakes
 
     chosen = [name for name in ("page", "mermaid", "dot", "as_json") if options[name]]
     if len(chosen) > 1:
         raise click.UsageError("take one of --html, --mermaid, --dot and --json")
     found = lineage_of(reference)
+    others = namesakes(reference, found.subject.row) if found.subject.kind == "file" else 0
+    if others:
+        shown = output.printable(found.subject.row["key"] or found.subject.id)
+        click.echo(
+            f"{output.counted(others + 1, 'file')} are called {output.printable(reference)}: "
+            f"this is the newest, {shown}",
+            err=True,
+        )
     depth: int | None = options["depth"]
     if options["page"]:
         options["page"].write_text(found.html(depth=depth), encoding="utf-8")

@@ -18,6 +18,7 @@ from lamindb.graph.walking import load
 from lamindb.storage.store import VERSIONS
 
 _DEPTH = 10
+_LISTED = 200
 
 
 @click.command()
@@ -196,5 +197,7 @@ def _print_list(title: str, rows: Any) -> None:
     lines = ["  ".join(output.printable(cell) for cell in row if cell) for row in rows]
     if lines:
         click.echo(f"\n{title}")
-    for line in lines:
+    for line in lines[:_LISTED]:
         click.echo(f"  {line}")
+    if len(lines) > _LISTED:
+        click.echo(f"  … {len(lines) - _LISTED:,} more: --json has all")

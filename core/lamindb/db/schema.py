@@ -149,8 +149,8 @@ run = Table(
     Column("engine", String(32)),
     Column("reference", Text),
     Column("reference_type", String(64)),
-    Column("status", String(16), nullable=False, default="started", index=True),
-    Column("started_at", UtcDateTime, index=True),
+    Column("status", String(16), nullable=False, default="started"),
+    Column("started_at", UtcDateTime),
     Column("finished_at", UtcDateTime),
     Column("parent_id", String(20), ForeignKey("run.id"), index=True),
     Column("params", JSON(none_as_null=True)),
@@ -167,7 +167,11 @@ run = Table(
         ["transform_id", "transform_version"], ["transform.id", "transform.version"]
     ),
     Index(None, "transform_id", "transform_version"),
+    # each order and filter in which people page through them, with the id that makes it unique
     Index(None, "created_at", "id"),
+    Index(None, "started_at", "id"),
+    Index(None, "status", "started_at", "id"),
+    Index(None, "engine", "started_at", "id"),
 )
 
 attempt = Table(
@@ -186,13 +190,13 @@ file = Table(
     "file",
     metadata,
     Column("id", String(20), primary_key=True),
-    Column("name", Text, nullable=False, index=True),
+    Column("name", Text, nullable=False),
     Column("suffix", Text, nullable=False),
     Column("size", BigInteger),
     Column("hash", String(22), index=True),
     Column("hash_type", String(8)),
     Column("hash_note", Text),
-    Column("key", Text),
+    Column("key", Text, index=True),
     Column("run_id", String(20), ForeignKey("run.id"), index=True),
     Column("transform_id", String(12)),
     Column("transform_version", String(64)),
@@ -208,6 +212,8 @@ file = Table(
     ),
     Index(None, "transform_id", "transform_version"),
     Index(None, "created_at", "id"),
+    Index(None, "name", "id"),
+    Index(None, "size", "id"),
     UniqueConstraint("storage_id", "key", "hash"),
     # one latest version of a key, and one record of the same keyless content: what two processes
     # that add at once cannot both insert

@@ -42,9 +42,7 @@ def add_runs(crate: Crate) -> None:
         profiles += ["workflow", "provenance"]
         actions.add_workflow(workflow)
     for run in crate.found.runs.values():
-        reference = actions.action(run)
-        if reference not in crate.root["mentions"]:
-            crate.root["mentions"].append(reference)
+        crate.root["mentions"].append(actions.action(run))
     for name in profiles:
         reference = crate.add(
             {
@@ -116,7 +114,8 @@ class _Actions:
                 {"@id": crate.file_ids[row["id"]]} for row in found.linked(child["id"], "output")
             ]
         if self._family(run):  # a workflow takes what none of its steps made, and gives all of it
-            inputs = [each for each in inputs if each not in outputs]
+            made = {each["@id"] for each in outputs}
+            inputs = [each for each in inputs if each["@id"] not in made]
         objects = [*_once(inputs), *self._parameters(run), *self._values(run)]
         reference = {"@id": f"#run-{run['id']}"}
         self._known[run["id"]] = reference
@@ -291,7 +290,7 @@ class _Actions:
         if "://" not in name:
             path = Path(name)
             name = f"workflow/{quote(path.name)}"
-            crate.packed[f"workflow/{path.name}"] = path
+            crate.pack(f"workflow/{path.name}", path)
             if _changed_after(path, run):
                 described["description"] = (
                     "the code as it was when this crate was made: it was changed after the run, "

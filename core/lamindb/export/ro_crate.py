@@ -16,7 +16,7 @@ import shutil
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from tempfile import TemporaryDirectory
 from typing import Any, Literal
 from urllib.parse import quote
@@ -28,12 +28,14 @@ from lamindb.export.crate_runs import add_runs
 from lamindb.export.places import hex_hash, place_of
 from lamindb.export.selection import Selection
 from lamindb.graph.model import Row, label
+from lamindb.progress import progress
 from lamindb.storage.hashing import DIRECTORY_HASH
 from lamindb.storage.sources import LocalSource, digest
 
 Data = Literal["asked", "all", "none"]
 Entity = dict[str, Any]
 METADATA = "ro-crate-metadata.json"
+_LONGEST_PART = 200  # bytes; file systems take 255
 CONTEXT = [
     "https://w3id.org/ro/crate/1.1/context",
     {"md5": "https://w3id.org/ro/terms/workflow-run#md5"},
@@ -47,6 +49,8 @@ class Crate:
         self.found = found
         self.entities: dict[str, Entity] = {}
         self.packed: dict[str, Path] = {}  # path in the crate → file or folder
+        self._folders: set[str] = set()  # of those that are packed
+        self._parts: set[str] = set()
         self.texts: dict[str, str] = {}  # path in the crate → its content
         self.file_ids: dict[str, str] = {}  # record → @id
         self.root: Entity = {
@@ -69,10 +73,22 @@ class Crate:
 
     def part(self, entity: Entity) -> dict[str, str]:
         """Add data that belongs to the crate."""
+        is_new = entity["@id"] not in self._parts
+        self._parts.add(entity["@id"])
         reference = self.add(entity)
-        if reference not in self.root["hasPart"]:
+        if is_new:
             self.root["hasPart"].append(reference)
         return reference
+
+    def pack(self, name: str, path: Path) -> None:
+        """Put a file or folder into the crate under a name that is free."""
+        self.packed[name] = path
+        self._folders |= {str(each) for each in PurePosixPath(name).parents}
+
+    def is_free(self, name: str) -> bool:
+        """Whether nothing has the name, lies below it, or is a file or folder above it."""
+        above = {str(each) for each in PurePosixPath(name).parents}
+        return name not in self._folders and not (above | {name}) & self.packed.keys()
 
     def as_json(self) -> str:
         descriptor = {
@@ -111,16 +127,19 @@ def write(
     crate = Crate(found, title)
     if license is not None:
         crate.root["license"] = license
-    left_out = _add_files(crate, data)
+    with progress("Hashing files"):
+        left_out = _add_files(crate, data)
     add_runs(crate)
     with _folder_of(target) as folder:
-        for name, source in crate.packed.items():
-            place = folder / name
-            place.parent.mkdir(parents=True, exist_ok=True)
-            if source.is_dir():
-                shutil.copytree(source, place)
-            else:
-                shutil.copyfile(source, place)
+        with progress("Packing files", lambda: len(crate.packed), "items") as advance:
+            for name, source in crate.packed.items():
+                place = folder / name
+                place.parent.mkdir(parents=True, exist_ok=True)
+                if source.is_dir():
+                    shutil.copytree(source, place)
+                else:
+                    shutil.copyfile(source, place)
+                advance(1)
         for name, text in crate.texts.items():
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             (folder / name).write_text(text, encoding="utf-8")
@@ -137,8 +156,11 @@ def _folder_of(target: Path) -> Iterator[Path]:
     with TemporaryDirectory() as name:
         yield Path(name)
         with zipfile.ZipFile(target, "x", zipfile.ZIP_DEFLATED) as archive:
-            for path in sorted(Path(name).rglob("*")):
-                archive.write(path, path.relative_to(name).as_posix())
+            paths = sorted(Path(name).rglob("*"))
+            with progress(f"Writing {target.name}", lambda: len(paths), "items") as advance:
+                for path in paths:
+                    archive.write(path, path.relative_to(name).as_posix())
+                    advance(1)
 
 
 # --- files ----------------------------------------------------------------------------------------
@@ -157,7 +179,7 @@ def _add_files(crate: Crate, data: Data) -> list[str]:
         if is_packed:
             assert path is not None
             inside = _inside(crate, file)
-            crate.packed[inside] = path
+            crate.pack(inside, path)
             name = quote(inside)
         else:
             name = place.uri
@@ -202,12 +224,20 @@ def _is_as_recorded(path: Path, file: Row) -> bool:
 def _inside(crate: Crate, file: Row) -> str:
     """Return where a file is packed: by its key, or, where that is taken, by its id too."""
     name = f"data/{label(file)}" if file["key"] else f"data/{file['id']}/{file['name']}"
-    parts = [part for part in name.split("/") if part not in ("", ".", "..")]
+    parts = [_short(part) for part in name.split("/") if part not in ("", ".", "..")]
     name = "/".join(part.replace("\\", "_") for part in parts)
-    taken = any(name == each or name.startswith(f"{each}/") for each in crate.packed)
-    if taken or any(each.startswith(f"{name}/") for each in crate.packed):
+    if not crate.is_free(name):
         name = f"data/{file['id']}/{parts[-1]}"
     return name
+
+
+def _short(part: str) -> str:
+    """Return a name that file systems take: with its start and end, for it may end in a suffix."""
+    if len(part.encode()) <= _LONGEST_PART:
+        return part
+    half = _LONGEST_PART // 2
+    start, end = part.encode()[: half - 3], part.encode()[-half:]
+    return start.decode(errors="ignore") + "…" + end.decode(errors="ignore")
 
 
 def _unique(crate: Crate, name: str, file: Row) -> str:

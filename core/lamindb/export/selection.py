@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import datetime as dt
+from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +40,7 @@ class Selection:
     links: list[Link] = field(default_factory=list)
     run_links: list[RunLink] = field(default_factory=list)
     attempts: dict[str, int] = field(default_factory=dict)
-    wanted: list[str] = field(default_factory=list)
+    wanted: set[str] = field(default_factory=set)
 
     def transform_of(self, row: Row) -> Row | None:
         return self.transforms.get((row["transform_id"], row["transform_version"]))
@@ -50,15 +52,10 @@ class Selection:
 
     def linked(self, run_id: str, role: str) -> list[Row]:
         """Return the files that a run read or wrote."""
-        return [
-            self.files[link.file_id]
-            for link in self.links
-            if link.run_id == run_id and link.role == role and link.file_id in self.files
-        ]
+        return list(self._linked.get((run_id, role), ()))
 
     def children(self, run_id: str) -> list[Row]:
-        found = [row for row in self.runs.values() if row["parent_id"] == run_id]
-        return sorted(found, key=_by_start)
+        return list(self._children.get(run_id, ()))
 
     def top_of(self, run_id: str) -> str:
         """Return the run that started it, or the one that started that, and so on."""
@@ -67,6 +64,23 @@ class Selection:
             run_id = parent
             seen.add(run_id)
         return run_id
+
+    # once all rows are there
+
+    @cached_property
+    def _linked(self) -> dict[tuple[str, str], list[Row]]:
+        found = defaultdict(list)
+        for link in self.links:
+            if link.file_id in self.files:
+                found[link.run_id, link.role].append(self.files[link.file_id])
+        return found
+
+    @cached_property
+    def _children(self) -> dict[str, list[Row]]:
+        found = defaultdict(list)
+        for row in sorted(self.runs.values(), key=_by_start):
+            found[row["parent_id"]].append(row)
+        return found
 
 
 def _by_start(row: Row) -> tuple[bool, Any, str]:
@@ -84,8 +98,8 @@ def select_upstream(reference: str) -> Selection:
     with instance.reading().database.read() as connection:
         found = Selection()
         if runs:
-            found.wanted = _linked(connection, runs, "run_id", ("output",), "file_id")
-        found.wanted += [each for each in files if each not in found.wanted]
+            found.wanted |= set(_linked(connection, runs, "run_id", ("output",), "file_id"))
+        found.wanted |= set(files)
         _walk(connection, found, set(runs), set(found.wanted))
         _complete(connection, found)
     return found

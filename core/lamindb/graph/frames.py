@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import datetime as dt
 import math
 from collections import defaultdict, deque
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
-from sqlalchemy import Connection, Row, Select, func, select
+from sqlalchemy import Connection, DateTime, Row, Select, func, select, type_coerce
 
 from lamindb import instance
 from lamindb.db.frames import TEXT, TIME, TRUTH, WHOLE, frame_of_columns, typed_frame
@@ -54,7 +53,6 @@ _READ = (
 )
 _RUN_ID, _FILE_ID, _STARTED_AT, _FILE = range(4)
 _CHUNK = 10_000
-_LATEST = dt.datetime.max.replace(tzinfo=dt.UTC)
 
 
 def frame(
@@ -70,23 +68,19 @@ def frame(
     distances = _distances(rows, by_value, starts, 1 if subject.kind == "file" else 0)
     # an input that several runs wrote is there once for each
     once = {(row[_RUN_ID], row[_FILE_ID]): row for row in rows}.values()
+    # by start, those of which it is not known last
     ordered = sorted(
-        (distances[row[_RUN_ID]], row[_STARTED_AT] or _LATEST, row[_RUN_ID], row[_FILE] or "", row)
-        for row in once
+        (distances[row[0]], row[2] is None, row[2], row[0], row[3] or "", row) for row in once
     )
     if not ordered:
         return typed_frame(COLUMNS, [])
     values = dict(zip(_READ, zip(*(row for *_, row in ordered), strict=True), strict=True))
-    columns = {
-        **values,
-        "distance": [distance for distance, *_ in ordered],
-        "duration_s": list(map(_duration, values["started_at"], values["finished_at"])),
-    }
-    return frame_of_columns({name: (dtype, columns[name]) for name, dtype in COLUMNS.items()})
-
-
-def _duration(start: dt.datetime | None, end: dt.datetime | None) -> float:
-    return math.nan if start is None or end is None else (end - start).total_seconds()
+    values["distance"] = tuple(distance for distance, *_ in ordered)
+    values["duration_s"] = (math.nan,) * len(ordered)
+    found = frame_of_columns({name: (dtype, values[name]) for name, dtype in COLUMNS.items()})
+    ended = frame_of_columns({"at": (TIME, values["finished_at"])})["at"]
+    found["duration_s"] = (ended - found["started_at"]).dt.total_seconds()
+    return found
 
 
 def _query(connection: Connection, subject: Subject, forth: bool, depth: int | None) -> Select[Any]:
@@ -104,9 +98,10 @@ def _query(connection: Connection, subject: Subject, forth: bool, depth: int | N
         select(
             run.c.id.label("run_id"),
             file.c.id.label("file_id"),
-            run.c.started_at,
+            # pandas makes them UTC, all at once
+            type_coerce(run.c.started_at, DateTime(timezone=True)),
             func.coalesce(file.c.key, file.c.name).label("file"),
-            run.c.finished_at,
+            type_coerce(run.c.finished_at, DateTime(timezone=True)),
             func.coalesce(transform.c.name, run.c.name).label("transform"),
             run.c.transform_version,
             run.c.engine,

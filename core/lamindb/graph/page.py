@@ -12,7 +12,9 @@ from typing import Any
 
 from lamindb._version import __version__
 
-_SCRIPTS = ("vendor/cytoscape.min.js", "vendor/cytoscape-dagre.min.js", "graph.js")
+_LIBRARIES = ("vendor/cytoscape.min.js", "vendor/cytoscape-dagre.min.js")
+# one script: what a part names, those after it know
+_PARTS = ("shown.js", "elements.js", "drawing.js", "panel.js", "following.js", "acting.js")
 _STYLES = ("graph.css", "page.css")
 # cytoscape adds this rule as an element of its own unless one with the id is there, and a content
 # security policy would refuse that
@@ -25,9 +27,19 @@ def asset(name: str) -> str:
     return files("lamindb.graph").joinpath("assets", name).read_text("utf-8")
 
 
+@cache
+def script() -> str:
+    """Return what draws the lineage in #lineage from the JSON in #lineage-data.
+
+    All texts become text nodes.
+    """
+    parts = "\n".join(asset(f"graph/{name}") for name in _PARTS)
+    return f'(function () {{\n"use strict";\n{parts}}})();\n'
+
+
 def page(drawn: dict[str, Any]) -> str:
     """Return a page that draws what :func:`lamindb.graph.picture.picture` returned."""
-    scripts = [asset(name) for name in _SCRIPTS]
+    scripts = [*(asset(name) for name in _LIBRARIES), script()]
     style = "\n".join(asset(name) for name in _STYLES)
     policy = "; ".join(
         (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +22,9 @@ def find(reference: str) -> tuple[Table, Row]:
 
     Raises: RecordError: nothing is recorded under that name.
     """
-    path = reference if is_remote(reference) else str(Path(reference).absolute())
-    key = instance.current().default_location.store.key_of(path)
+    if "\0" in reference:
+        raise RecordError(f"{reference!r} has a NUL character, which no name has")
+    path, key = _place(reference)
     candidates = (
         (file, file.c.id == reference),
         (run, run.c.id == reference),
@@ -42,9 +44,26 @@ def find(reference: str) -> tuple[Table, Row]:
         if row is not None:
             return table, row
     raise RecordError(
-        f"nothing is recorded as {reference!r}, by id, key, name or path: see 'lamin files "
-        f"{Path(reference).name}' and 'lamin runs'"
+        f"nothing is recorded as {reference!r}, by id, key, name or path: see "
+        f"'{shlex.join(['lamin', 'files', *filter(None, [Path(reference).name])])}' and "
+        "'lamin runs'"
     )
+
+
+def _place(reference: str) -> tuple[str, str | None]:
+    """Return what a reference is as a path, and as a key of the default storage."""
+    path = reference if is_remote(reference) else str(Path(reference).absolute())
+    return path, instance.current().default_location.store.key_of(path)
+
+
+def namesakes(reference: str, row: Row) -> int:
+    """Return how many other files were found by this name, if it is by its name that one was."""
+    path, key = _place(reference)
+    is_named = row["name"] == reference and row["source_uri"] != path
+    if not is_named or (row["key"] is not None and row["key"] in (reference, key)):
+        return 0
+    same = (file.c.name == reference, file.c.is_latest, file.c.id != row["id"])
+    return len(rows(select(file.c.id).where(*same).limit(1000)))
 
 
 def subject_of(record: Any) -> Subject:

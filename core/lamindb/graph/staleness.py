@@ -18,6 +18,7 @@ from lamindb.db.schema import file, run, run_file, transform
 from lamindb.errors import LaminError
 from lamindb.graph.model import Row
 from lamindb.hooks import FileStat
+from lamindb.progress import progress
 from lamindb.storage.cache import digest_once, recall
 from lamindb.storage.hashing import DIRECTORY_HASH
 from lamindb.storage.sources import LocalSource
@@ -174,10 +175,11 @@ class _Search:
             exists().where(run_file.c.file_id == file.c.id, run_file.c.role == "input"),
         )
         changed, look = {}, _Disk()
-        for row in self._connection.execute(read):
-            when = look.changed_at(row)
-            if when is not None:
-                changed[row.id] = (row.key or row.name, when)
+        with progress("Hashing what has changed"):
+            for row in self._connection.execute(read):
+                when = look.changed_at(row)
+                if when is not None:
+                    changed[row.id] = (row.key or row.name, when)
         readers = select(run_file.c.run_id, run_file.c.file_id).where(run_file.c.role == "input")
         for row in self._in_chunks(readers, run_file.c.file_id, changed):
             name, when = changed[row.file_id]

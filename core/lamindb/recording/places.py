@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from functools import lru_cache
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from sqlalchemy import Connection
 
@@ -29,7 +29,7 @@ class Place:
 
     @property
     def name(self) -> str:
-        return PurePosixPath(self.key).name or self.key
+        return self.key.rpartition("/")[2] or self.key
 
 
 def place_of(here: Instance, uri: str) -> Place | None:
@@ -79,7 +79,7 @@ def _resolved(root: str) -> str:
 
 
 def _place(storage_id: str | None, root: str, key: str, uri: str) -> Place | None:
-    if key == "." or FOLDER in PurePosixPath(key).parts:
+    if key == "." or FOLDER in key.split("/"):
         return None
     return Place(storage_id, root, _text(key), _text(uri))
 
@@ -95,7 +95,7 @@ def _roots(here: Instance, uri: str) -> list[str]:
         return [f"{scheme}://{rest.partition('/')[0]}"]
     project = here.project_folder
     roots = [] if project is None else [str(project)]
-    return [*roots, Path(uri).anchor]
+    return [*roots, os.sep if uri.startswith(os.sep) else Path(uri).anchor]
 
 
 def storage_at(connection: Connection, here: Instance, place: Place) -> str:

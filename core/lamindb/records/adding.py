@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager
 from typing import Any, TypeVar, cast, overload
 
 from sqlalchemy import Connection, Table, delete, desc, insert, literal, select, update
@@ -21,6 +22,7 @@ from lamindb.errors import (
 )
 from lamindb.instance import Instance, register_storage
 from lamindb.journal import Operation, Step, operation
+from lamindb.progress import named, progress, share
 from lamindb.records import objects
 from lamindb.records.base import Record, field_of, is_mapped, read_all, table_of
 from lamindb.records.file import File
@@ -170,7 +172,10 @@ def _add_files(here: Instance, records: Sequence[Record], jobs: list[Job], *, si
         jobs, lambda job: job.store.refuse_foreign(job.final), single, len(records), threads=False
     )
     # where objects cannot be renamed, bytes go straight to their key: what they are must be known
-    _for_each(jobs, lambda job: None if job.store.is_local else job.digest, single, len(records))
+    with _shown(jobs, "Hashing"):
+        _for_each(
+            jobs, lambda job: None if job.store.is_local else job.digest, single, len(records)
+        )
     neighbours = Neighbours(here)
     if any(job.may_be_lost for job in jobs):
         with here.database.read() as connection:
@@ -199,12 +204,15 @@ def _add_files(here: Instance, records: Sequence[Record], jobs: list[Job], *, si
     ) as work:
         replacing = [job for job in jobs if job.replaces_object]
         _for_each(replacing, objects.refuse_changed, single, len(records))
-        _for_each(jobs, objects.receive, single, len(records))
+        is_copied = any(job.step is not None for job in jobs)
+        with _shown(jobs, "Copying" if is_copied else "Hashing"):
+            _for_each(jobs, objects.receive, single, len(records))
         with here.database.read() as connection:
             objects.find_same_content(connection, jobs)
         _for_each(jobs, objects.look, single, len(records))
         objects.prove(work, jobs)
-        _for_each(jobs, lambda job: objects.put(work, job), single, len(records))
+        with _shown(jobs, "Uploading"):
+            _for_each(jobs, lambda job: objects.put(work, job), single, len(records))
         with here.database.begin() as connection:
             work.end(connection, objects.leftovers(jobs))
             # an engine's plugin may have registered something in place meanwhile
@@ -215,6 +223,12 @@ def _add_files(here: Instance, records: Sequence[Record], jobs: list[Job], *, si
     _settle(written)
     for job in jobs:
         job.file.__dict__.pop("_pending", None)
+
+
+def _shown(jobs: Sequence[Job], verb: str) -> AbstractContextManager[Any]:
+    return progress(
+        named(verb, [job.file.name for job in jobs]), lambda: sum(job.pending.size for job in jobs)
+    )
 
 
 def _settle(written: _Written) -> None:
@@ -419,7 +433,7 @@ def _for_each(
     if len(jobs) < 2 or not threads:
         results = [attempt(job) for job in jobs]
     else:
-        with ThreadPoolExecutor(min(_MAX_THREADS, len(jobs))) as pool:
+        with ThreadPoolExecutor(min(_MAX_THREADS, len(jobs)), initializer=share()) as pool:
             results = list(pool.map(attempt, jobs))
     failures = [failure for failure in results if failure is not None]
     if not failures:

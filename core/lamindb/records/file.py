@@ -33,6 +33,7 @@ from lamindb.errors import (
 from lamindb.hooks import manager
 from lamindb.identifiers import FILE_ID_LENGTH, random_id
 from lamindb.instance import Location
+from lamindb.progress import named, progress
 from lamindb.records import active
 from lamindb.records.base import Record, Related
 from lamindb.records.links import link_file
@@ -89,11 +90,12 @@ class Pending:
     def read_digest(self) -> Digest:
         if self.digest is None:
             self.check_unchanged()
-            found = (
-                digest_once(self.source)
-                if isinstance(self.source, LocalSource)
-                else digest(self.source)
-            )
+            with progress(named("Hashing", [self.source.name]), lambda: self.size):
+                found = (
+                    digest_once(self.source)
+                    if isinstance(self.source, LocalSource)
+                    else digest(self.source)
+                )
             self.check_unchanged()
             self.digest = found
         return self.digest
@@ -409,9 +411,11 @@ class File(Record):
         store = self._location().store
         try:
             if not store.is_local:
-                return fetch(lambda: store.source(key, self.hash_type), self._hash, self.suffix)
+                with progress(named("Downloading", [self.name]), lambda: self.size):
+                    return fetch(lambda: store.source(key, self.hash_type), self._hash, self.suffix)
             source = store.source(key, self.hash_type)
-            found = digest_once(source) if isinstance(source, LocalSource) else digest(source)
+            with progress(named("Checking", [self.name]), lambda: self.size):
+                found = digest_once(source) if isinstance(source, LocalSource) else digest(source)
         except DataMissingError as error:
             raise ObjectMissingError(self._why_missing(store.uri(key))) from error
         if self._hash is not None and found.hash != self._hash:

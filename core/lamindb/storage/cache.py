@@ -19,7 +19,6 @@ from lamindb.storage.sources import (
     parts_tag,
     stored_digest,
 )
-from lamindb.storage.store import Advance
 
 # A write within the clock's last tick leaves the times of a file as they were, so a hash counts
 # only for a file that had been left alone for this long when it was read. 2 s is the tick of FAT;
@@ -31,7 +30,7 @@ _SMALLEST = 128 * 1024
 _SMALL_BYTES = 1 << 20
 
 
-def digest_once(source: LocalSource, advance: Advance | None = None) -> Digest:
+def digest_once(source: LocalSource) -> Digest:
     """Hash a local file or directory, or recall the hash if the file is provably the same.
 
     The key is (device, inode, size, mtime_ns, ctime_ns): a 50 GB reference is read once, not once a
@@ -39,16 +38,16 @@ def digest_once(source: LocalSource, advance: Advance | None = None) -> Digest:
     that notes no writes through memory maps (tmpfs) hides those from it.
     """
     if source.is_directory:
-        return digest(source, advance=advance)
+        return digest(source)
     entry = source.entries()[0]
     if entry.size < _SMALLEST or not _is_settled(entry, time.time()):
-        return digest(source, advance=advance)
+        return digest(source)
     known = recall(entry.fingerprint)
     if known is not None:
         return known
     _sync(source.path)
     entry = source.entries()[0]
-    found = digest(source, advance=advance)
+    found = digest(source)
     if source.entries()[0].fingerprint == entry.fingerprint:
         _remember(_key(entry), found)
     return found

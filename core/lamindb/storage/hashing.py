@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import BinaryIO
+
+from lamindb.progress import counter
 
 # larger buffers fall out of the processor's cache: 64 KiB hashes and copies twice as fast as 4 MiB
 BUFFER_BYTES = 64 * 1024
@@ -42,9 +44,7 @@ def hash_bytes(content: bytes) -> str:
     return encode(hashlib.md5(content, usedforsecurity=False).digest())
 
 
-def copy_hashing(
-    source: BinaryIO, target: BinaryIO | None, advance: Callable[[int], None] | None = None
-) -> tuple[bytes, int]:
+def copy_hashing(source: BinaryIO, target: BinaryIO | None) -> tuple[bytes, int]:
     """Read a stream to its end in one pass, writing it to ``target`` if one is given.
 
     Returns: the MD5 digest (16 bytes) and the size in bytes.
@@ -53,6 +53,7 @@ def copy_hashing(
     buffer = bytearray(BUFFER_BYTES)
     view = memoryview(buffer)
     readinto = getattr(source, "readinto", None)
+    advance = counter()
     size = 0
     while True:
         if readinto is not None:

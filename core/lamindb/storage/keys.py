@@ -75,7 +75,10 @@ def suffix_of(name: str) -> str:
     ``sample.v1.2.bam`` → ``.bam`` and ``reads.v3.fastq.gz`` → ``.fastq.gz``.
     """
     taken = ""
-    for suffix in reversed(PurePosixPath(name).suffixes):
+    leaf = name.rstrip("/").rpartition("/")[2]
+    parts = [] if leaf.endswith(".") else leaf.lstrip(".").split(".")[1:]
+    for part in reversed(parts):
+        suffix = f".{part}"
         if _VERSION_LIKE.fullmatch(suffix) or not _SUFFIX_LIKE.fullmatch(suffix):
             break
         if len(suffix) + len(taken) > MAX_SUFFIX_LENGTH:

@@ -79,7 +79,6 @@ def size_and_fingerprint(source: Source) -> tuple[int, Fingerprint]:
 def digest(
     source: Source,
     write: Callable[[Entry, BinaryIO], tuple[bytes, int]] | None = None,
-    advance: Callable[[int], None] | None = None,
 ) -> Digest:
     """Hash a source in one pass, handing each open file to ``write`` if one is given.
 
@@ -88,9 +87,7 @@ def digest(
     lines = []
     for entry in source.entries():
         with entry.open() as stream:
-            md5, size = (
-                copy_hashing(stream, None, advance) if write is None else write(entry, stream)
-            )
+            md5, size = copy_hashing(stream, None) if write is None else write(entry, stream)
         if not source.is_directory:
             return Digest(encode(md5), size, FILE_HASH)
         lines.append(ManifestLine(entry.path, size, md5.hex()))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO, cast
@@ -43,8 +43,6 @@ from lamindb.storage.uploads import abort_uploads
 MARKER = f"{FOLDER}/storage_id"
 INCOMING = f"{FOLDER}/incoming"
 VERSIONS = f"{FOLDER}/versions"
-
-Advance = Callable[[int], None]
 
 
 class Store:
@@ -181,7 +179,7 @@ class Store:
             kind = kind_at(fs, path)
             return kind is not None if hash_type is None else kind == "file"
 
-    def write(self, source: Source, key: str, advance: Advance | None = None) -> Digest:
+    def write(self, source: Source, key: str) -> Digest:
         """Copy a source to a key that is free, hashing in the same pass; nothing partial stays.
 
         A local object is on the disk, not only in its cache, when this returns.
@@ -192,12 +190,12 @@ class Store:
             with self._explaining(key):
                 self.path(key).mkdir(parents=True)
         try:
-            return self._write(source, key, advance)
+            return self._write(source, key)
         except _UnconditionalError:
             _unconditional.add(self.root)
-            return self._write(source, key, advance)
+            return self._write(source, key)
 
-    def _write(self, source: Source, key: str, advance: Advance | None) -> Digest:
+    def _write(self, source: Source, key: str) -> Digest:
         write = self._write_local if self.is_local else self._write_remote
         begun = []
 
@@ -207,7 +205,7 @@ class Store:
                 begun.append(target)  # half of it may be there soon
             try:
                 with self._explaining(target):
-                    found = write(stream, target, advance)
+                    found = write(stream, target)
             except KeyConflictError:
                 if target in begun:
                     begun.remove(target)  # what is there is another's
@@ -223,25 +221,21 @@ class Store:
                     self.remove(each, None if self.is_local else FILE_HASH)
             raise
 
-    def _write_local(
-        self, stream: BinaryIO, key: str, advance: Advance | None
-    ) -> tuple[bytes, int]:
+    def _write_local(self, stream: BinaryIO, key: str) -> tuple[bytes, int]:
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0)
         path = self.path(key)
         descriptor = in_folder(path, lambda: os.open(path, flags, 0o644))
         with os.fdopen(descriptor, "wb", buffering=0) as target:
-            result = copy_hashing(stream, cast(BinaryIO, target), advance)
+            result = copy_hashing(stream, cast(BinaryIO, target))
             os.fsync(target.fileno())
         return result
 
-    def _write_remote(
-        self, stream: BinaryIO, key: str, advance: Advance | None
-    ) -> tuple[bytes, int]:
+    def _write_remote(self, stream: BinaryIO, key: str) -> tuple[bytes, int]:
         fs, path = filesystem(self.uri(key))
         is_conditional = self.root.startswith(_CONDITIONAL) and self.root not in _unconditional
         target = fs.open(path, "xb" if is_conditional else "wb")
         try:
-            result = copy_hashing(stream, target, advance)
+            result = copy_hashing(stream, target)
             if is_conditional and not result[1] and kind_at(fs, path) == "file":
                 raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), path)
         except BaseException:

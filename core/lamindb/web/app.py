@@ -23,6 +23,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from lamindb.errors import LaminError, RecordError
 from lamindb.graph.page import asset
+from lamindb.graph.page import script as graph_script
 from lamindb.web import pages
 from lamindb.web.rendering import render
 
@@ -54,7 +55,6 @@ STATIC = {
     "htmx.js": ("lamindb.web", "static/htmx.min.js", "text/javascript"),
     "app.css": ("lamindb.web", "static/app.css", "text/css"),
     "graph.css": ("lamindb.graph", "assets/graph.css", "text/css"),
-    "graph.js": ("lamindb.graph", "assets/graph.js", "text/javascript"),
     "cytoscape.js": ("lamindb.graph", "assets/vendor/cytoscape.min.js", "text/javascript"),
     "cytoscape-dagre.js": (
         "lamindb.graph",
@@ -80,6 +80,7 @@ def create_app() -> ASGIApp:
         Route("/runs/{id}/progress", pages.progress, methods=get),
         Route("/transforms/{id}", pages.transform_page, methods=get),
         Route("/lineage/{id}", pages.lineage_page, methods=get),
+        Route("/lineage/{id}/picture", pages.picture, methods=get),
         Route("/diff/{a}/{b}", pages.diff_page, methods=get),
         Route("/static/{name}", static, methods=get),
     ]
@@ -115,13 +116,16 @@ class SecurityHeaders:
 
 
 def static(request: Request) -> Response:
+    headers = {"Cache-Control": "max-age=3600"}
+    if request.path_params["name"] == "graph.js":
+        return Response(graph_script(), media_type="text/javascript", headers=headers)
     found = STATIC.get(request.path_params["name"])
     if found is None:
         raise HTTPException(404)
     package, path, kind = found
     folder, _, name = path.partition("/")
     text = asset(name) if package == "lamindb.graph" else _own(folder, name)
-    return Response(text, media_type=kind, headers={"Cache-Control": "max-age=3600"})
+    return Response(text, media_type=kind, headers=headers)
 
 
 def _own(folder: str, name: str) -> str:

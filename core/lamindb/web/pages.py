@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from hashlib import sha256
 from typing import Any
 
 from sqlalchemy import Table, desc, func, select
@@ -14,6 +16,7 @@ from lamindb.graph import lineage
 from lamindb.graph.causes import why
 from lamindb.graph.compare import diff
 from lamindb.graph.model import Row, label
+from lamindb.graph.page import as_script
 from lamindb.graph.picture import object_of
 from lamindb.graph.references import find, first, rows
 from lamindb.graph.staleness import stale_rows
@@ -30,15 +33,15 @@ _STATUSES = ("started", "completed", "failed", "cancelled", "aborted", "cached",
 
 
 def home(request: Request) -> Response:
-    running = tables.View("created", True, filters=(("status", "started"),))
-    newest = tables.View("created", True)
+    newest = tables.View("started", True)
+    running = replace(newest, filters=(("status", "started"),))
     return render(
         request,
         "home.html",
         counts=tables.counts(),
         running=tables.runs_page(running).rows[:10],
         runs=tables.runs_page(newest).rows[:10],
-        files=tables.files_page(newest).rows[:10],
+        files=tables.files_page(tables.View("created", True)).rows[:10],
     )
 
 
@@ -47,15 +50,8 @@ def files(request: Request) -> Response:
 
 
 def runs(request: Request) -> Response:
-    engines = (
-        [
-            row["engine"]
-            for row in rows(select(run.c.engine).where(run.c.engine.is_not(None)).distinct())
-        ]
-        if "HX-Request" not in request.headers
-        else []
-    )
-    return _table(request, "runs", tables.runs_page, "created", engines=sorted(engines))
+    engines = tables.engines() if "HX-Request" not in request.headers else []
+    return _table(request, "runs", tables.runs_page, "started", engines=engines)
 
 
 def transforms(request: Request) -> Response:
@@ -113,7 +109,7 @@ def search(request: Request) -> Response:
         "search.html",
         wanted=wanted,
         files=tables.files_page(view).rows[:_FOUND] if wanted else [],
-        runs=tables.runs_page(view).rows[:_FOUND] if wanted else [],
+        runs=tables.runs_page(replace(view, sort="started")).rows[:_FOUND] if wanted else [],
         transforms=tables.transforms_page(view).rows[:_FOUND] if wanted else [],
     )
 
@@ -165,13 +161,8 @@ def file_page(request: Request) -> Response:
 
 def _runs_of(file_id: str, roles: tuple[str, ...]) -> list[Row]:
     return rows(
-        select(run, run_file.c.role, run_file.c.how, transform.c.name.label("transform"))
+        tables.named_runs(run_file.c.role)
         .join(run_file, run_file.c.run_id == run.c.id)
-        .outerjoin(
-            transform,
-            (transform.c.id == run.c.transform_id)
-            & (transform.c.version == run.c.transform_version),
-        )
         .where(run_file.c.file_id == file_id, run_file.c.role.in_(roles))
         .order_by(desc(run_file.c.created_at))
         .limit(_LISTED)
@@ -180,31 +171,30 @@ def _runs_of(file_id: str, roles: tuple[str, ...]) -> list[Row]:
 
 def run_page(request: Request) -> Response:
     row = _get(run, request)
+    return render(request, "run.html", **_about(row), **_progress(row), drawn=_drawn(row["id"]))
+
+
+def _about(row: Row) -> dict[str, Any]:
     made = first(
         select(transform).where(
             transform.c.id == row["transform_id"],
             transform.c.version == row["transform_version"],
         )
     )
-    return render(
-        request,
-        "run.html",
-        row=row,
-        made=made,
-        title=(made["name"] if made else None) or row["name"] or row["id"],
-        parent=first(select(run).where(run.c.id == row["parent_id"])),
-        before=_run_before(row),
-        by=_handle(row),
-        attempts=rows(
+    return {
+        "row": row,
+        "made": made,
+        "title": (made["name"] if made else None) or row["name"] or row["id"],
+        "parent": first(select(run).where(run.c.id == row["parent_id"])),
+        "before": _run_before(row),
+        "by": _handle(row),
+        "attempts": rows(
             select(attempt).where(attempt.c.run_id == row["id"]).order_by(attempt.c.number)
         ),
-        inputs=_files_of(row["id"], "input"),
-        outputs=_files_of(row["id"], "output"),
-        environment=first(select(environment).where(environment.c.id == row["environment_id"])),
-        listed=_LISTED,
-        drawn=_drawn(row["id"]),
-        **_progress(row),
-    )
+        "inputs": _files_of(row["id"], "input"),
+        "outputs": _files_of(row["id"], "output"),
+        "environment": first(select(environment).where(environment.c.id == row["environment_id"])),
+    }
 
 
 def _run_before(row: Row) -> Row | None:
@@ -231,11 +221,14 @@ def _files_of(run_id: str, role: str) -> list[Row]:
 
 
 def progress(request: Request) -> Response:
-    row = _get(run, request)
-    response = render(request, "progress.html", row=row, **_progress(row))
-    if row["status"] != "started":
-        response.headers["HX-Refresh"] = "true"  # it has ended: the whole page is another
-    return response
+    try:
+        row = _get(run, request)
+    except RecordError as error:
+        # by this status htmx shows it, and asks no more
+        return render(request, "gone.html", message=str(error), status=286)
+    if row["status"] == "started":
+        return render(request, "progress.html", row=row, **_progress(row))
+    return render(request, "run_ended.html", **_about(row), **_progress(row))
 
 
 def _progress(row: Row) -> dict[str, Any]:
@@ -248,12 +241,7 @@ def _progress(row: Row) -> dict[str, Any]:
         .group_by(run.c.status)
     )
     children = rows(
-        select(run, transform.c.name.label("transform"))
-        .outerjoin(
-            transform,
-            (transform.c.id == run.c.transform_id)
-            & (transform.c.version == run.c.transform_version),
-        )
+        tables.named_runs()
         .where(run.c.parent_id == row["id"])
         .order_by(desc(run.c.started_at), run.c.id)
         .limit(_LISTED)
@@ -263,6 +251,7 @@ def _progress(row: Row) -> dict[str, Any]:
         "progress": [(name, by_status[name]) for name in _STATUSES[::-1] if name in by_status],
         "total": sum(by_status.values()),
         "children": children,
+        "listed": _LISTED,
     }
 
 
@@ -270,22 +259,13 @@ def transform_page(request: Request) -> Response:
     row = _get(transform, request)
     versions = rows(
         select(transform, func.count(run.c.id).label("runs"))
-        .outerjoin(
-            run,
-            (run.c.transform_id == transform.c.id)
-            & (run.c.transform_version == transform.c.version),
-        )
+        .outerjoin(run, tables.is_version_of_run())
         .where(transform.c.id == row["id"])
         .group_by(*transform.c)
         .order_by(desc(transform.c.created_at))
     )
     latest = rows(
-        select(run, transform.c.name.label("transform"))
-        .join(
-            transform,
-            (transform.c.id == run.c.transform_id)
-            & (transform.c.version == run.c.transform_version),
-        )
+        tables.named_runs()
         .where(run.c.transform_id == row["id"])
         .order_by(desc(run.c.started_at), run.c.id)
         .limit(_LISTED)
@@ -307,6 +287,16 @@ def lineage_page(request: Request) -> Response:
     found = lineage(request.path_params["id"])
     drawn = _drawn(found.subject.id)
     return render(request, "lineage.html", drawn=drawn, subject=found.subject)
+
+
+def picture(request: Request) -> Response:
+    """What is drawn, for a page that follows runs: 304 while it is the same."""
+    drawn = _drawn(request.path_params["id"])
+    tag = f'"{sha256(as_script(drawn | {"made_at": ""}).encode()).hexdigest()[:32]}"'
+    headers = {"ETag": tag}
+    if request.headers.get("If-None-Match") == tag:
+        return Response(status_code=304, headers=headers)
+    return Response(as_script(drawn), media_type="application/json", headers=headers)
 
 
 def _drawn(record_id: str) -> dict[str, Any]:

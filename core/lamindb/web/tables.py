@@ -1,25 +1,27 @@
 """Tables that stay quick however long they are: a page starts after the last row of the one before.
 
-A page is found by an index (or, of a column without, by one look at each row), never by counting
-rows off; what is asked for beside that is only the page's own.
+A page is found by an index, never by counting rows off: a cursor holds the values of the last row
+in the columns that the rows are ordered by, and what comes after them is asked for part by part,
+each of which an index has in order. Only a search looks at each row, until the page is full.
 """
 
 from __future__ import annotations
 
 import base64
-import binascii
 import datetime as dt
 import json
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, Select, and_, func, or_, select
+from sqlalchemy import ColumnElement, Integer, Select, and_, func, or_, select, true
 
 from lamindb import instance
-from lamindb.db.schema import file, run, transform
+from lamindb.db.schema import UtcDateTime, file, run, transform
+from lamindb.errors import RecordError
 from lamindb.graph.model import Row
 
 PAGE = 50
+_LARGEST = 2**63  # that a database holds
 
 
 @dataclass(frozen=True)
@@ -48,18 +50,21 @@ class Page:
     following: str | None
 
 
-SORTS: dict[str, dict[str, Any]] = {
+# by what a table can be sorted → the columns that make the order, up to a unique one
+SORTS: dict[str, dict[str, tuple[Any, ...]]] = {
     "files": {
-        "created": file.c.created_at,
-        "name": file.c.name,
-        "size": file.c.size,
+        "created": (file.c.created_at, file.c.id),
+        "name": (file.c.name, file.c.id),
+        "size": (file.c.size, file.c.id),
     },
     "runs": {
-        "created": run.c.created_at,
-        "started": run.c.started_at,
-        "status": run.c.status,
+        "started": (run.c.started_at, run.c.id),
+        "status": (run.c.status, run.c.started_at, run.c.id),
     },
-    "transforms": {"name": transform.c.name, "created": transform.c.created_at},
+    "transforms": {
+        "name": (transform.c.name, transform.c.id, transform.c.version),
+        "created": (transform.c.created_at, transform.c.id, transform.c.version),
+    },
 }
 
 
@@ -67,88 +72,102 @@ def files_page(view: View) -> Page:
     query = (
         select(file, transform.c.name.label("made_by"), run.c.status, run.c.engine)
         .outerjoin(run, run.c.id == file.c.run_id)
-        .outerjoin(transform, _is_version_of(run))
+        .outerjoin(transform, is_version_of_run())
         .where(file.c.is_latest)
     )
     if view.wanted:
         query = query.where(
             or_(_contains(file.c.key, view.wanted), _contains(file.c.name, view.wanted))
         )
-    return _page(query, view, "files", file.c.id)
+    return _page(query, view, SORTS["files"][view.sort])
 
 
 def runs_page(view: View) -> Page:
-    query = select(run, transform.c.name.label("transform")).outerjoin(
-        transform, _is_version_of(run)
-    )
+    query = named_runs()
     if view.wanted:
         named = select(transform.c.id).where(_contains(transform.c.name, view.wanted))
         query = query.where(or_(run.c.transform_id.in_(named), _contains(run.c.name, view.wanted)))
     for name, value in view.filters:
         query = query.where(run.c[name] == value)
-    return _page(query, view, "runs", run.c.id)
+    return _page(query, view, SORTS["runs"][view.sort])
 
 
 def transforms_page(view: View) -> Page:
-    counted = (
-        select(func.count())
-        .where(run.c.transform_id == transform.c.id, run.c.transform_version == transform.c.version)
-        .scalar_subquery()
-    )
+    counted = select(func.count()).where(is_version_of_run()).scalar_subquery()
     query = select(transform, counted.label("runs"))
     if view.wanted:
         query = query.where(
             or_(_contains(transform.c.name, view.wanted), _contains(transform.c.key, view.wanted))
         )
-    return _page(query, view, "transforms", transform.c.id, transform.c.version)
+    return _page(query, view, SORTS["transforms"][view.sort])
 
 
-def _is_version_of(table: Any) -> ColumnElement[bool]:
+def named_runs(*columns: Any) -> Select[Any]:
+    """Return a query of runs with the names of their transforms, and further columns."""
+    named = select(run, transform.c.name.label("transform"), *columns)
+    return named.select_from(run).outerjoin(transform, is_version_of_run())
+
+
+def is_version_of_run() -> ColumnElement[bool]:
     return and_(
-        transform.c.id == table.c.transform_id, transform.c.version == table.c.transform_version
+        transform.c.id == run.c.transform_id, transform.c.version == run.c.transform_version
     )
 
 
 def _contains(column: Any, wanted: str) -> ColumnElement[bool]:
+    if instance.current().database.is_sqlite:
+        # its LIKE takes no notice of case, and lower() of both would take twice the time
+        return column.contains(wanted, autoescape=True)  # type: ignore[no-any-return]
     return column.icontains(wanted, autoescape=True)  # type: ignore[no-any-return]
 
 
-def _page(query: Select[Any], view: View, table: str, *key: Any) -> Page:
-    column = SORTS[table][view.sort]
-    names = [column.name, *(each.name for each in key)]
+def _page(query: Select[Any], view: View, order: tuple[Any, ...]) -> Page:
     if view.after:
-        query = query.where(_after(column, key, _read(view.after, len(names)), view.is_descending))
-    order = [column, *key]
-    # NULL is the least in SQLite and the greatest in PostgreSQL
-    ordered = [each.desc() if view.is_descending else each.asc() for each in order]
-    if column.nullable:
-        ordered[0] = ordered[0].nulls_last() if view.is_descending else ordered[0].nulls_first()
-    query = query.order_by(*ordered).limit(PAGE + 1)
+        last = _read(view.after, order)
+        parts = _after(list(zip(order, last, strict=True)), view.is_descending)
+    else:
+        parts = _all(order[0], view.is_descending)
+    query = query.order_by(*_ordered(order, view.is_descending))
+    rows: list[Row] = []
     with instance.reading().database.read() as connection:
-        rows = [dict(row) for row in connection.execute(query).mappings()]
+        for part in parts:
+            if len(rows) <= PAGE:
+                rest = query.where(part).limit(PAGE + 1 - len(rows))
+                rows += [dict(row) for row in connection.execute(rest).mappings()]
     more = len(rows) > PAGE
     rows = rows[:PAGE]
-    return Page(rows, _cursor([rows[-1][name] for name in names]) if more else None)
+    return Page(rows, _cursor([rows[-1][each.name] for each in order]) if more else None)
 
 
-def _after(
-    column: Any, key: tuple[Any, ...], last: list[Any], is_descending: bool
-) -> ColumnElement[bool]:
-    """Return the condition of what comes after a row, NULL being the least."""
-    value, *rest = last
-    beyond_key = _beyond(list(zip(key, rest, strict=True)), is_descending)
+def _ordered(order: tuple[Any, ...], is_descending: bool) -> list[Any]:
+    ordered = [each.desc() if is_descending else each.asc() for each in order]
+    # NULL is the least in SQLite and the greatest in PostgreSQL; of the first column, it is in a
+    # part of its own, for PostgreSQL would not use an index for another order than its own
+    return ordered[:1] + [
+        (each.nulls_last() if is_descending else each.nulls_first()) if column.nullable else each
+        for column, each in zip(order[1:], ordered[1:], strict=True)
+    ]
+
+
+def _all(column: Any, is_descending: bool) -> list[ColumnElement[bool]]:
+    """Return the parts of a whole table, NULL being the least."""
+    if not column.nullable:
+        return [true()]
+    parts = [column.is_not(None), column.is_(None)]
+    return parts if is_descending else parts[::-1]
+
+
+def _after(last: list[tuple[Any, Any]], is_descending: bool) -> list[ColumnElement[bool]]:
+    """Return the parts of what comes after a row, in their order, NULL being the least."""
+    (column, value), *rest = last
+    same = column.is_(None) if value is None else column == value
+    parts = [and_(same, part) for part in _after(rest, is_descending)] if rest else []
     if value is None:
-        same = and_(column.is_(None), beyond_key)
-        return same if is_descending else or_(same, column.is_not(None))
-    is_less = column < value if is_descending else column > value
-    found = or_(is_less, and_(column == value, beyond_key))
-    return or_(found, column.is_(None)) if is_descending and column.nullable else found
-
-
-def _beyond(pairs: list[tuple[Any, Any]], is_descending: bool) -> ColumnElement[bool]:
-    (column, value), *rest = pairs
-    is_less: ColumnElement[bool] = column < value if is_descending else column > value
-    return or_(is_less, and_(column == value, _beyond(rest, is_descending))) if rest else is_less
+        return parts if is_descending else [*parts, column.is_not(None)]
+    parts.append(column < value if is_descending else column > value)
+    if is_descending and column.nullable:
+        parts.append(column.is_(None))
+    return parts
 
 
 def _cursor(values: list[Any]) -> str:
@@ -156,20 +175,35 @@ def _cursor(values: list[Any]) -> str:
     return base64.urlsafe_b64encode(json.dumps(plain).encode()).decode()
 
 
-def _read(cursor: str, length: int) -> list[Any]:
-    """Return the values of a cursor; of one that is none, those of nothing."""
+def _read(cursor: str, order: tuple[Any, ...]) -> list[Any]:
+    """Return the values of a cursor.
+
+    Raises: RecordError: it is none of this order.
+    """
     try:
         values = json.loads(base64.urlsafe_b64decode(cursor))
-        if not isinstance(values, list) or len(values) != length:
+        if not isinstance(values, list):
             raise ValueError(cursor)
-        return [
-            dt.datetime.fromisoformat(each["at"]) if isinstance(each, dict) else each
-            for each in values
-        ]
-    except (binascii.Error, ValueError, KeyError, TypeError) as error:
-        from lamindb.errors import RecordError
-
+        return [_value(column, each) for column, each in zip(order, values, strict=True)]
+    except (ValueError, KeyError, TypeError) as error:
         raise RecordError("this is no page of the table: start from its first one") from error
+
+
+def _value(column: Any, given: Any) -> Any:
+    if given is None:
+        if column.nullable:
+            return None
+    elif isinstance(column.type, UtcDateTime):
+        at = dt.datetime.fromisoformat(given["at"])
+        if at.tzinfo is not None:
+            return at
+    elif isinstance(column.type, Integer):
+        if type(given) is int and abs(given) < _LARGEST:
+            return given
+    elif isinstance(given, str):
+        given.encode()  # a lone surrogate is a ValueError, too
+        return given
+    raise ValueError(given)
 
 
 def counts() -> dict[str, int]:
@@ -179,3 +213,15 @@ def counts() -> dict[str, int]:
             table.name: connection.execute(select(func.count()).select_from(table)).scalar_one()
             for table in (file, run, transform)
         }
+
+
+def engines() -> list[str]:
+    """Return the engines of all runs, each found by one look into an index."""
+    found: list[str] = []
+    with instance.reading().database.read() as connection:
+        while True:
+            beyond = run.c.engine > (found[-1] if found else "")
+            following = connection.execute(select(func.min(run.c.engine)).where(beyond)).scalar()
+            if following is None:
+                return found
+            found.append(following)

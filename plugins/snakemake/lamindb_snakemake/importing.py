@@ -29,6 +29,7 @@ from lamindb.hooks import (
     run_id,
     source_hash,
 )
+from lamindb.progress import progress
 from lamindb_snakemake.code import Namer
 
 ENGINE = "snakemake"
@@ -86,15 +87,18 @@ def import_folder(folder: Path, snakefile: Path | None = None) -> Summary:
     workflow = run_id(ENGINE, f"import:{notes}")
     summary = Summary()
     told: list[PastJob] = []
-    for job in jobs_of(notes):
-        paths = [folder / output for output in job.outputs]
-        if job.record.get("incomplete") or not any(path.exists() for path in paths):
-            summary.unsure += 1
-        elif _is_recorded(paths, job.ended_at):
-            summary.known += 1
-        else:
-            _tell(job, folder, workflow, namer)
-            told.append(job)
+    jobs = jobs_of(notes)
+    with progress("Importing jobs", lambda: len(jobs), "items") as advance:
+        for job in jobs:
+            paths = [folder / output for output in job.outputs]
+            if job.record.get("incomplete") or not any(path.exists() for path in paths):
+                summary.unsure += 1
+            elif _is_recorded(paths, job.ended_at):
+                summary.known += 1
+            else:
+                _tell(job, folder, workflow, namer)
+                told.append(job)
+            advance(1)
     summary.imported = len(told)
     if told:
         _tell_workflow(workflow, told, folder, namer)

@@ -133,8 +133,6 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id", name=op.f("pk_run")),
     )
     op.create_index(op.f("ix_run_parent_id"), "run", ["parent_id"], unique=False)
-    op.create_index(op.f("ix_run_started_at"), "run", ["started_at"], unique=False)
-    op.create_index(op.f("ix_run_status"), "run", ["status"], unique=False)
     op.create_index(
         op.f("ix_run_transform_id_transform_version"),
         "run",
@@ -190,7 +188,7 @@ def upgrade() -> None:
         sa.UniqueConstraint("storage_id", "key", "hash", name=op.f("uq_file_storage_id_key_hash")),
     )
     op.create_index(op.f("ix_file_hash"), "file", ["hash"], unique=False)
-    op.create_index(op.f("ix_file_name"), "file", ["name"], unique=False)
+    op.create_index(op.f("ix_file_key"), "file", ["key"], unique=False)
     op.create_index(op.f("ix_file_run_id"), "file", ["run_id"], unique=False)
     op.create_index(op.f("ix_file_source_uri"), "file", ["source_uri"], unique=False)
     op.create_index(
@@ -246,6 +244,12 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("run_id", "file_id", "role", name=op.f("pk_run_file")),
     )
     op.create_index(op.f("ix_file_created_at_id"), "file", ["created_at", "id"], unique=False)
+    op.create_index(op.f("ix_file_name_id"), "file", ["name", "id"], unique=False)
+    op.create_index(op.f("ix_file_size_id"), "file", ["size", "id"], unique=False)
     op.create_index(op.f("ix_run_created_at_id"), "run", ["created_at", "id"], unique=False)
+    op.create_index(op.f("ix_run_started_at_id"), "run", ["started_at", "id"], unique=False)
+    for name in ("status", "engine"):
+        columns = [name, "started_at", "id"]
+        op.create_index(op.f(f"ix_run_{name}_started_at_id"), "run", columns, unique=False)
     op.create_index(op.f("ix_run_file_file_id_role"), "run_file", ["file_id", "role"], unique=False)
     # ### end Alembic commands ###
