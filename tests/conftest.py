@@ -11,6 +11,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 import postgres as postgres_server
+from fault_proxy import PART, Proxy, faulty, forget_connections
 
 # no test asserts on wall time
 settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -167,3 +168,22 @@ def bucket(s3: str) -> str:
     # s3fs.mkdir would send a LocationConstraint that S3 refuses for its default region.
     boto3.client("s3", endpoint_url=s3).create_bucket(Bucket=name)
     return f"s3://{name}"
+
+
+@pytest.fixture
+def proxy(
+    s3: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> Iterator[Proxy]:
+    """What clients reach S3 through; they try a request three times, and upload parts of 5 MiB."""
+    import fsspec
+
+    caplog.set_level("ERROR", "werkzeug")
+    monkeypatch.setitem(fsspec.config.conf, "s3", {"default_block_size": PART})
+    if os.environ.get("LAMINDB_TEST_FULL") != "1":
+        monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")  # botocore's own tries take seconds
+    with faulty(s3) as proxy:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.url)
+        forget_connections()
+        yield proxy
+        proxy.heal()
+    forget_connections()

@@ -33,7 +33,7 @@ from lamindb.errors import (
     ObjectMissingError,
     StorageError,
 )
-from lamindb.storage import cache, sources
+from lamindb.storage import cache, copies, sources
 
 FRAME = pd.DataFrame({"name": ["a", "b", None], "value": [1, 2, 3]})
 
@@ -977,13 +977,14 @@ class StagingContract:
         self, objects: Objects, data: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(ln.settings, "cache_size_bytes", 2500)
+        clock = iter(range(1000, 100_000, 1000))
+        monkeypatch.setattr(copies, "_now", lambda: float(next(clock)))
         staged = []
         for number in range(4):
             path = local_file(data, f"{number}.bin", bytes([number]) * 1000)
             file = ln.add(ln.File(path, key=path.name))
             staged.append(file.stage())
-            os.utime(staged[-1], (number, number))
-            if number == 1:
+            if number in (1, 2):
                 ln.select(ln.File, key="0.bin").one().stage()  # used again, so not the oldest
         assert [path.exists() for path in staged] == [True, False, False, True]
         assert ln.select(ln.File, key="1.bin").one().stage().read_bytes() == b"\1" * 1000

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import datetime as dt
+from bisect import bisect_left
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib.metadata import packages_distributions
 from typing import Any, Literal
@@ -11,13 +13,17 @@ from sqlalchemy import select, text
 
 from lamindb import config, journal, liveness, spool
 from lamindb.db import schema
-from lamindb.errors import DataError, LaminError
+from lamindb.errors import DataError, DataMissingError, LaminError, StorageUnreachableError
 from lamindb.instance import Instance, Location
 from lamindb.progress import progress
+from lamindb.storage.hashing import DIRECTORY_HASH, FILE_HASH
 from lamindb.storage.keys import object_key, version_key
 from lamindb.storage.sources import digest
+from lamindb.storage.uploads import abort_uploads_of, uploads_of
 
 DISTRIBUTION = "lamindb-workflows"
+# the longest that an upload may be under way
+_UPLOAD_TAKES = dt.timedelta(days=1)
 
 Problem = Literal[
     "import-name",
@@ -29,6 +35,7 @@ Problem = Literal[
     "object-missing",
     "object-changed",
     "object-unrecorded",
+    "upload-unfinished",
 ]
 
 
@@ -50,7 +57,8 @@ def examine(*, fix: bool = False, hashes: bool = False) -> Iterator[Finding]:
     """Look at the installation, the database and every storage that can be reached from here.
 
     Args:
-        fix: also end what dead processes have left. Objects and records are never removed.
+        fix: also end what dead processes have left. Objects and records are never removed; parts
+            of objects are that were begun a day ago and never put together.
         hashes: read every object and compare its hash; else sizes only.
     Raises: NoInstanceError; DatabaseError.
     """
@@ -73,6 +81,7 @@ def examine(*, fix: bool = False, hashes: bool = False) -> Iterator[Finding]:
                 if (key := location.store.key_of(other.store.root)) not in (None, ".")
             ]
             yield from _storage(here, location, hashes, inner)
+            yield from _uploads(location, fix)
     finally:
         here.database.dispose()
 
@@ -130,8 +139,9 @@ def _storage(
     store = location.store
     try:
         store.check(location.id)
-        present = set(store.keys())
-        versions = set(store.version_keys())
+        sizes = store.sizes()
+        present = set(store.keys(sizes))
+        versions = set(store.version_keys(sizes))
     except (LaminError, OSError) as error:
         yield Finding("storage", location.id, str(error))
         return
@@ -157,17 +167,23 @@ def _storage(
             "no record knows this object, which an older version has left: remove it, or move it "
             "out of here and add it with ln.add(ln.File(path))",
         )
+    listing = None if sizes is None else _Listing(sizes)
     size = sum(row.size or 0 for row in rows)
-    with progress(
-        f"Checking {store.root}",
-        lambda: size if hashes else len(rows),
-        "bytes" if hashes else "items",
-    ) as advance:
-        found: list[Finding] = []
-        for row in rows:
-            found += _object(location, row, hashes)
-            if not hashes:
-                advance(1)
+    found: list[Finding] = []
+    try:
+        with progress(
+            f"Checking {store.root}",
+            lambda: size if hashes else len(rows),
+            "bytes" if hashes else "items",
+        ) as advance:
+            for row in rows:
+                found += _object(location, row, hashes, listing)
+                if not hashes:
+                    advance(1)
+    except StorageUnreachableError as error:
+        yield from found
+        yield Finding("storage", location.id, str(error))
+        return
     yield from found
     for key in sorted(present - recorded):
         if not any(folder in recorded or folder in inner for folder in _folders(key)):
@@ -184,15 +200,40 @@ def _folders(key: str) -> Iterator[str]:
         yield key
 
 
-def _object(location: Location, row: Any, hashes: bool) -> Iterator[Finding]:
+def _uploads(location: Location, fix: bool) -> Iterator[Finding]:
+    """Look for uploads in parts that nobody has ended: no listing shows them, but they cost."""
+    try:
+        found = uploads_of(location.store)
+    except (LaminError, OSError):
+        return  # they may not be listed with everyone's permissions
+    for upload in found:
+        is_old = dt.datetime.now(dt.UTC) - upload.begun_at > _UPLOAD_TAKES
+        key = location.store.key_of(f"{location.store.type}://{upload.path}")
+        if fix and is_old and key is not None:
+            abort_uploads_of(location.store, key)
+        yield Finding(
+            "upload-unfinished",
+            f"{location.store.type}://{upload.path}",
+            f"an upload begun at {upload.begun_at:%Y-%m-%d %H:%M} was not ended: it is under way, "
+            "or its process is gone; 'lamin doctor --fix' removes the parts of one a day old",
+            mended=fix and is_old,
+        )
+
+
+def _object(
+    location: Location, row: Any, hashes: bool, listing: _Listing | None
+) -> Iterator[Finding]:
     store = location.store
     key = object_key(row.id, row.key, row.suffix, is_latest=row.is_latest)
     try:
-        source = store.source(key, row.hash_type)
-        if hashes:
-            changed = row.hash is not None and digest(source).hash != row.hash
+        if listing is not None and not hashes:
+            changed = listing.size(key, row.hash_type) != row.size
         else:
-            changed = sum(entry.size for entry in source.entries()) != row.size
+            source = store.source(key, row.hash_type)
+            if hashes:
+                changed = row.hash is not None and digest(source).hash != row.hash
+            else:
+                changed = sum(entry.size for entry in source.entries()) != row.size
     except DataError:
         # an older version that was overwritten in place has no object, and its record says so
         if row.is_latest:
@@ -210,3 +251,21 @@ def _object(location: Location, row: Any, hashes: bool) -> Iterator[Finding]:
             f"{store.uri(key)} is not what {row.name} recorded: put the old content back, or "
             "register the new with ln.add(ln.File(path))",
         )
+
+
+class _Listing:
+    """What a storage behind a URL holds, listed once: no need to ask for each object."""
+
+    def __init__(self, sizes: Mapping[str, int]) -> None:
+        self._sizes = sizes
+        self._keys = sorted(sizes)
+
+    def size(self, key: str, hash_type: str | None) -> int:
+        """Return the size of an object or directory; raises DataMissingError."""
+        if hash_type != DIRECTORY_HASH and key in self._sizes:
+            return self._sizes[key]
+        first, last = bisect_left(self._keys, f"{key}/"), bisect_left(self._keys, f"{key}0")
+        inside = [name for name in self._keys[first:last] if not name.endswith("/")]
+        if hash_type == FILE_HASH or not inside:
+            raise DataMissingError(f"nothing lies at {key}")
+        return sum(self._sizes[name] for name in inside)

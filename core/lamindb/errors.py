@@ -16,6 +16,7 @@ Each also is the builtin that a caller would expect, so ``except FileNotFoundErr
     ├── StorageError (OSError)
     │   ├── StorageMissingError (FileNotFoundError)
     │   ├── StorageReadOnlyError (PermissionError)
+    │   ├── StorageUnreachableError (ConnectionError)    no network, no answer, or too busy
     │   ├── StorageFullError
     │   ├── ObjectMissingError (FileNotFoundError)       a record's object is gone
     │   └── ObjectChangedError               a record's object has other bytes than recorded
@@ -103,6 +104,10 @@ class StorageMissingError(StorageError, FileNotFoundError):
 
 class StorageReadOnlyError(StorageError, PermissionError):
     """The storage refuses writes."""
+
+
+class StorageUnreachableError(StorageError, ConnectionError):
+    """The storage does not answer, or answers that it is too busy: another time it may."""
 
 
 class StorageFullError(StorageError):

@@ -38,6 +38,7 @@ from lamindb.storage.hashing import FILE_HASH
 from lamindb.storage.keys import ancestors
 from lamindb.storage.sources import digest
 from lamindb.storage.store import INCOMING, Store
+from lamindb.storage.uploads import abort_uploads_of
 
 logger = logging.getLogger("lamindb.journal")
 
@@ -437,6 +438,8 @@ def _abandon(work: Operation) -> None:
 
 def undo(store: Store, step: Step) -> None:
     """Bring one object back to before its step, from whatever point the step had reached."""
+    if step.new_hash is not None:
+        abort_uploads_of(store, step.final)
     if step.back is not None and store.exists(step.final, step.back_type):
         if not _holds(store, step.back, step.back_hash, step.back_type):
             store.remove(step.back, step.back_type)

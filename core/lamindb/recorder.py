@@ -29,6 +29,7 @@ from lamindb.errors import (
     NoInstanceError,
     SetupError,
     StorageMissingError,
+    StorageUnreachableError,
 )
 from lamindb.hooks import environments, hookimpl
 from lamindb.hooks.events import (
@@ -57,7 +58,13 @@ _BEAT_S = 60.0
 
 _OF_FILES = (FileRead, FileWritten, FileRetracted)
 # why nothing can be recorded now, though it may be later
-_OUT_OF_REACH = (DatabaseError, NoInstanceError, SetupError, StorageMissingError)
+_OUT_OF_REACH = (
+    DatabaseError,
+    NoInstanceError,
+    SetupError,
+    StorageMissingError,
+    StorageUnreachableError,
+)
 
 Record = Callable[[Sequence[Event]], None]
 

@@ -15,6 +15,7 @@ from lamindb.config import FOLDER, InstanceConfig
 from lamindb.db import migrate
 from lamindb.db.database import Database
 from lamindb.errors import DatabaseError, LaminError, SetupError
+from lamindb.storage import abilities
 from lamindb.storage.store import Store
 
 if TYPE_CHECKING:
@@ -57,7 +58,10 @@ def init(storage: str | Path, name: str | None = None, db: str | None = None) ->
     try:
         if existing is None:
             _refuse_database_of_others(database, wanted, store)
-        store.create_root()
+        if store.is_local or _has_records(database, wanted):
+            store.create_root()
+        else:
+            abilities.prove(store)
         migrate.create(database)
         migrate.ensure_current(database)
         user_id = instance.register_user(database)
@@ -300,6 +304,11 @@ def _sharing(roots: Iterable[_Root], own: InstanceConfig) -> InstanceConfig | No
         if found is not None and (found.db, found.storage) == (own.db, each.root):
             return found
     return None
+
+
+def _has_records(database: Database, wanted: InstanceConfig) -> bool:
+    is_there = wanted.sqlite_path is None or wanted.sqlite_path.exists()
+    return is_there and migrate.is_instance(database)
 
 
 def _refuse_database_of_others(database: Database, wanted: InstanceConfig, store: Store) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import logging
 from collections.abc import Iterable, Sequence
 from itertools import groupby
@@ -10,11 +11,12 @@ from typing import Any
 from sqlalchemy import Connection, or_, select, update
 from sqlalchemy.exc import IntegrityError
 
+from lamindb.config import is_remote
 from lamindb.db import schema
 from lamindb.db.database import serialise
 from lamindb.db.server import pause
-from lamindb.errors import DatabaseConflictError, LaminError
-from lamindb.hooks.events import Event, FileRead, FileRetracted, FileWritten
+from lamindb.errors import DatabaseConflictError, LaminError, StorageUnreachableError
+from lamindb.hooks.events import Event, FileRead, FileRetracted, FileStat, FileWritten, utc_now
 from lamindb.instance import Instance
 from lamindb.recording.looks import Look, look_at
 from lamindb.recording.places import Place, place_of, storage_at
@@ -25,6 +27,8 @@ from lamindb.records.stubs import add_stubs
 logger = logging.getLogger("lamindb")
 
 _TRIES = 5
+# after so long a storage that does not answer is taken for gone
+_COPY_WAITS = dt.timedelta(days=1)
 file, link, run = schema.file, schema.run_file, schema.run
 
 FileEvent = FileRead | FileWritten
@@ -33,7 +37,7 @@ FileEvent = FileRead | FileWritten
 def record_files(here: Instance, events: Sequence[Event]) -> None:
     """Hash the files that events speak of, then write all in one transaction.
 
-    Raises: DatabaseError; StorageMissingError: what is to be copied has nowhere to go now.
+    Raises: DatabaseError; StorageUnreachableError: what is to be copied has nowhere to go now.
     """
     ordered = sorted(events, key=lambda event: event.at)
     looks = _look(here, [event for event in ordered if isinstance(event, FileRead | FileWritten)])
@@ -101,12 +105,17 @@ def _copy(here: Instance, event: FileWritten) -> bool:
     from lamindb.records.file import File
     from lamindb.records.run import Run
 
+    if event.stat is not None and FileStat.of(event.uri) != event.stat:
+        return False  # it was gone or changed before it could be copied
     with here.database.begin() as connection:
         add_stubs(connection, here, [(event.run, event.at)])
     producer = read_all(select(Run).where(Run.id == event.run))[0]
     try:
         add(File(event.uri, key=event.key, run=producer, description=event.description))
     except (LaminError, OSError) as error:
+        passes = isinstance(error, StorageUnreachableError) and not is_remote(event.uri)
+        if passes and utc_now() - event.at < _COPY_WAITS:
+            raise  # it waits in the spool for the storage to be back
         logger.warning("%s is not copied, only registered where it is: %s", event.uri, error)
         return False
     return True

@@ -41,7 +41,8 @@ from lamindb.records.run import Run
 from lamindb.records.storage import Storage
 from lamindb.records.transform import Transform
 from lamindb.records.user import User
-from lamindb.storage.cache import digest_once, fetch
+from lamindb.storage.cache import digest_once
+from lamindb.storage.copies import fetch
 from lamindb.storage.hashing import DIRECTORY_HASH, FILE_HASH, Digest
 from lamindb.storage.keys import object_key, suffix_of, validate_key, version_key
 from lamindb.storage.paths import RecordedPath

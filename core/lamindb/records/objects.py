@@ -15,7 +15,7 @@ from lamindb.identifiers import FILE_ID_LENGTH
 from lamindb.journal import Operation, Step
 from lamindb.records.file import File, Pending
 from lamindb.records.neighbours import Neighbours
-from lamindb.storage.cache import holds
+from lamindb.storage.cache import holds, remember_parts
 from lamindb.storage.hashing import Digest
 from lamindb.storage.keys import ancestors, object_key, version_key
 from lamindb.storage.store import Store
@@ -24,6 +24,9 @@ _COLUMNS = tuple(
     file_table.c[name]
     for name in ("id", "hash", "hash_type", "suffix", "key", "name", "storage_id", "is_latest")
 )
+
+# S3 takes no smaller parts but the last
+_MAY_HAVE_PARTS = 5 * 2**20
 
 
 @dataclass
@@ -431,6 +434,8 @@ def put(work: Operation, job: Job) -> None:
     if found != job.digest:
         job.pending.check_unchanged()
         raise RecordError(f"{job.pending.source.uri} changed while it was copied: add it again")
+    if found.size >= _MAY_HAVE_PARTS:
+        remember_parts(job.store.source(step.final, found.type), found)
 
 
 def leftovers(jobs: Sequence[Job]) -> list[tuple[str, str]]:

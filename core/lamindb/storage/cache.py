@@ -1,4 +1,4 @@
-"""Local copies of remote objects, and hashes of local files that have not changed since."""
+"""Hashes of files and objects that have not changed since they were read."""
 
 from __future__ import annotations
 
@@ -6,12 +6,9 @@ import contextlib
 import os
 import sqlite3
 import time
-from collections.abc import Callable
 from pathlib import Path
 
-from lamindb.config import cache_dir, settings
-from lamindb.errors import DataError, ObjectChangedError
-from lamindb.identifiers import random_id
+from lamindb.config import cache_dir
 from lamindb.storage.hashing import Digest
 from lamindb.storage.sources import (
     Entry,
@@ -19,9 +16,9 @@ from lamindb.storage.sources import (
     LocalSource,
     Source,
     digest,
+    parts_tag,
     stored_digest,
 )
-from lamindb.storage.store import Store
 
 # A write within the clock's last tick leaves the times of a file as they were, so a hash counts
 # only for a file that had been left alone for this long when it was read. 2 s is the tick of FAT;
@@ -29,11 +26,8 @@ from lamindb.storage.store import Store
 _SETTLED_S = 2.0
 # reading a smaller file takes no longer than asking for its hash
 _SMALLEST = 128 * 1024
-_INCOMING = "incoming"
 # a smaller file is read in less time than its hash is looked up
 _SMALL_BYTES = 1 << 20
-# after so long a download's process was killed: nobody else takes its copy away
-_ABANDONED_S = 24 * 3600.0
 
 
 def digest_once(source: LocalSource) -> Digest:
@@ -55,7 +49,7 @@ def digest_once(source: LocalSource) -> Digest:
     entry = source.entries()[0]
     found = digest(source)
     if source.entries()[0].fingerprint == entry.fingerprint:
-        _remember(entry, found)
+        _remember(_key(entry), found)
     return found
 
 
@@ -87,79 +81,24 @@ def holds(source: Source, expected: str, *, anew: bool = False) -> bool:
         is_small = not source.is_directory and source.entries()[0].size <= _SMALL_BYTES
         return (digest(source) if anew or is_small else digest_once(source)).hash == expected
     stored = stored_digest(source)
-    return (stored is not None and stored.hash == expected) or digest(source).hash == expected
+    if stored is not None and stored.hash == expected:
+        return True
+    tag = parts_tag(source)
+    if tag is not None:
+        known = _recall(tag)
+        if known is not None:
+            return known.hash == expected
+    found = digest(source)
+    if tag is not None and parts_tag(source) == tag:
+        _remember(tag, found)
+    return found.hash == expected
 
 
-def fetch(find: Callable[[], Source], expected: str | None, suffix: str) -> Path:
-    """Return a verified local copy of a remote object, downloading it if need be.
-
-    Copies are kept by content below the cache folder, read-only, and shared by all processes.
-
-    Args: find: asked for the object only when it has to be downloaded.
-    Raises: DataMissingError: no such object; ObjectChangedError: it has another hash than expected.
-    """
-    folder = cache_dir() / "objects"
-    name = f"{expected}{suffix}" if expected else f"{random_id(20)}{suffix}"
-    target = folder / name[:2] / name
-    if expected and _has_copy(target, expected):
-        with contextlib.suppress(OSError):
-            os.utime(target)  # what was used last is trimmed last
-        return target
-    scratch = Store(str(folder))
-    incoming = f"{_INCOMING}/{random_id(20)}"
-    source = find()
-    found = scratch.write(source, incoming)
-    if expected and found.hash != expected:
-        scratch.remove(incoming)
-        raise ObjectChangedError(
-            f"{source.uri} has hash {found.hash}, its record says {expected}: it was changed "
-            "without lamindb; put the old object back, or add the new one as a new version"
-        )
-    target.parent.mkdir(parents=True, exist_ok=True)
-    path = scratch.path(incoming)
-    if path.is_file():
-        path.chmod(0o444)
-    try:
-        path.rename(target)
-    except OSError:  # a directory is there, which a rename replaces only when it is empty
-        if expected and _has_copy(target, expected):
-            scratch.remove(incoming)  # another process fetched the same meanwhile
-        else:
-            _clear(target)
-            path.rename(target)
-    trim(folder, keep=target)
-    return target
-
-
-def trim(folder: Path, keep: Path) -> None:
-    """Remove the copies used longest ago until ``settings.cache_size_bytes`` is kept."""
-    found = []
-    for path in folder.glob("*/*"):
-        with contextlib.suppress(FileNotFoundError):
-            used_at = path.stat().st_mtime
-            if path.parent.name != _INCOMING:
-                size = sum(entry.size for entry in LocalSource(path).entries())
-                found.append((used_at, size, path))
-            elif time.time() - used_at > _ABANDONED_S:
-                _clear(path)
-    total = sum(size for _, size, _ in found)
-    for _, size, path in sorted(found):
-        if total <= settings.cache_size_bytes:
-            return
-        if path != keep:
-            _clear(path)
-            total -= size
-
-
-def _has_copy(path: Path, expected: str) -> bool:
-    try:
-        return holds(LocalSource(path), expected)
-    except DataError:
-        return False  # it is not there, or was trimmed this very moment
-
-
-def _clear(path: Path) -> None:
-    Store(str(path.parent)).remove(path.name)
+def remember_parts(source: Source, found: Digest) -> None:
+    """Keep the hash of what has just been uploaded in parts, so that it need not be read again."""
+    tag = parts_tag(source)
+    if tag is not None:
+        _remember(tag, found)
 
 
 def _is_settled(entry: Entry, at: float) -> bool:
@@ -170,7 +109,7 @@ def _is_settled(entry: Entry, at: float) -> bool:
 
 def _recall(key: str) -> Digest | None:
     try:
-        with contextlib.closing(_connect()) as connection:
+        with contextlib.closing(connect()) as connection:
             row = connection.execute(
                 "SELECT hash, size, type FROM digest WHERE fingerprint = ?", (key,)
             ).fetchone()
@@ -179,15 +118,15 @@ def _recall(key: str) -> Digest | None:
     return Digest(*row) if row else None
 
 
-def _remember(entry: Entry, found: Digest) -> None:
+def _remember(key: str, found: Digest) -> None:
     with (
         contextlib.suppress(sqlite3.Error, OSError),
-        contextlib.closing(_connect()) as connection,
+        contextlib.closing(connect()) as connection,
         connection,
     ):
         connection.execute(
             "INSERT OR REPLACE INTO digest VALUES (?, ?, ?, ?)",
-            (_key(entry), found.hash, found.size, found.type),
+            (key, found.hash, found.size, found.type),
         )
 
 
@@ -195,12 +134,17 @@ def _key(entry: Entry) -> str:
     return " ".join(str(part) for part in entry.fingerprint)
 
 
-def _connect() -> sqlite3.Connection:
+def connect() -> sqlite3.Connection:
+    """Open what this user's processes on this machine remember; raises sqlite3.Error, OSError."""
     folder = cache_dir()
     folder.mkdir(parents=True, exist_ok=True)
     connection = sqlite3.connect(folder / "hashes.sqlite", timeout=1.0)
+    connection.execute("PRAGMA synchronous=OFF")
     connection.execute(
         "CREATE TABLE IF NOT EXISTS digest "
         "(fingerprint TEXT PRIMARY KEY, hash TEXT, size INTEGER, type TEXT) WITHOUT ROWID"
+    )
+    connection.execute(
+        "CREATE TABLE IF NOT EXISTS copy (name TEXT PRIMARY KEY, size INTEGER, used_at REAL)"
     )
     return connection

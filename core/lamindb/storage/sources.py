@@ -16,7 +16,6 @@ from lamindb.errors import (
     DataError,
     DataMissingError,
     DataNotRegularError,
-    DataTypeError,
     DataUnreadableError,
     KeyConflictError,
     KeyInvalidError,
@@ -24,6 +23,14 @@ from lamindb.errors import (
 )
 from lamindb.storage.hashing import FILE_HASH as FILE_HASH
 from lamindb.storage.hashing import Digest, ManifestLine, copy_hashing, encode, manifest_digest
+from lamindb.storage.remote import (
+    ExplainingStream,
+    explaining,
+    files_below,
+    filesystem,
+    info_at,
+    md5_of,
+)
 
 Fingerprint = tuple[object, ...]
 
@@ -100,6 +107,18 @@ def stored_digest(source: Source) -> Digest | None:
             return Digest(encode(entry.md5), entry.size, FILE_HASH)
         lines.append(ManifestLine(entry.path, entry.size, entry.md5.hex()))
     return manifest_digest(lines)
+
+
+def parts_tag(source: Source) -> str | None:
+    """Return what a store says of a file that was uploaded in parts: another's has another.
+
+    It is made of the MD5 of each part; None where there is none.
+    """
+    if source.is_directory or isinstance(source, LocalSource):
+        return None
+    entry = source.entries()[0]
+    tag = str(entry.fingerprint[1]).strip('"')
+    return f"parts {tag} {entry.size}" if re.fullmatch("[0-9a-f]{32}-[0-9]+", tag) else None
 
 
 def source_at(location: str | os.PathLike[str], *, any_name: bool = False) -> Source:
@@ -267,11 +286,13 @@ class RemoteSource:
         if is_directory:
             fs, path = filesystem(self.uri)
             fs.invalidate_cache()
-            if not files_below(fs, path, is_directory=True):
+            with explaining(self.uri):
+                found = files_below(fs, path, is_directory=True)
+            if not found:
                 raise _missing(self.uri)
             self.is_directory = True
         else:
-            self.is_directory = _info(self.uri)["type"] == "directory"
+            self.is_directory = info_at(self.uri)["type"] == "directory"
             if self.is_directory and is_directory is False:
                 raise _missing(self.uri)
 
@@ -279,12 +300,13 @@ class RemoteSource:
         fs, path = filesystem(self.uri)
         fs.invalidate_cache()
         if not self.is_directory:
-            return [_remote_entry(fs, path, "", _info(self.uri))]
+            return [_remote_entry(self.uri, fs, path, "", info_at(self.uri))]
         prefix = path.rstrip("/") + "/"
-        found = fs.find(path, detail=True)
+        with explaining(self.uri):
+            found = fs.find(path, detail=True)
         return sorted(
             (
-                _remote_entry(fs, name, name.removeprefix(prefix), info)
+                _remote_entry(self.uri, fs, name, name.removeprefix(prefix), info)
                 for name, info in found.items()
                 # object stores mark folders by empty objects whose key ends in a slash
                 if info["type"] == "file" and name.startswith(prefix) and not name.endswith("/")
@@ -293,70 +315,8 @@ class RemoteSource:
         )
 
 
-def filesystem(url: str) -> tuple[Any, str]:
-    """Return the fsspec filesystem of a URL and the path in it.
-
-    fsspec caches filesystems by process and thread, so this is cheap and safe after a fork; one
-    must not be kept.
-
-    Raises: DataTypeError: nothing is known that reads such a URL.
-    """
-    try:
-        return _filesystem(url)
-    except ValueError as error:
-        raise DataTypeError(
-            f"{url} cannot be reached ({error}): give a path, or a URL that fsspec reads, such as "
-            "s3://, gs://, az://, https://"
-        ) from error
-
-
-def _filesystem(url: str) -> tuple[Any, str]:
-    from fsspec.core import url_to_fs
-
-    # a listing that another process has outdated would hide objects
-    options = {"use_listings_cache": False} if url.startswith(("s3://", "gs://")) else {}
-    if re.search(r"::[A-Za-z][A-Za-z0-9+.-]*://", url):
-        fs, path = url_to_fs(url, **options)  # a chain such as zip://a.csv::s3://bucket/b.zip
-        return fs, str(path)
-    # the path goes past fsspec's reading of URLs: '::' may be part of a name
-    scheme, _, rest = url.partition("://")
-    first, slash, below = rest.partition("/")
-    fs, base = url_to_fs(f"{scheme}://{first}", **options)
-    return fs, f"{str(base).rstrip('/')}{slash}{below}".rstrip("/")
-
-
-def files_below(fs: Any, path: str, is_directory: bool | None = None) -> list[str]:
-    """Return the path itself if it is a file, else the files in that folder.
-
-    fsspec takes ``*?[`` in names for wildcards when it works recursively, not for one file.
-
-    Args: is_directory: which of the two is meant, where an object store may have both.
-    """
-    if is_directory is None:
-        is_directory = bool(fs.isdir(path))
-    if not is_directory:
-        return [path]
-    return [str(name) for name in fs.find(path) if str(name).startswith(f"{path.rstrip('/')}/")]
-
-
-def _info(url: str) -> dict[str, Any]:
-    fs, path = filesystem(url)
-    try:
-        return cast(dict[str, Any], fs.info(path))
-    except FileNotFoundError as error:
-        raise _missing(url) from error
-    except PermissionError as error:
-        raise DataUnreadableError(
-            f"{url} may not be read ({error}): check the credentials in the environment"
-        ) from error
-    except Exception as error:  # any library may raise anything: botocore's errors are no OSError
-        raise DataError(
-            f"{url} cannot be looked at ({type(error).__name__}: {error}): check the network and "
-            "the credentials in the environment"
-        ) from error
-
-
-def _remote_entry(fs: Any, path: str, relative: str, info: dict[str, Any]) -> Entry:
+def _remote_entry(root: str, fs: Any, path: str, relative: str, info: dict[str, Any]) -> Entry:
+    url = f"{root}/{relative}" if relative else root
     stamp = next(
         (
             str(info[name])
@@ -365,12 +325,10 @@ def _remote_entry(fs: Any, path: str, relative: str, info: dict[str, Any]) -> En
         ),
         "",
     )
-    # of an object that was uploaded in one part
-    tag = re.fullmatch('"?([0-9a-f]{32})"?', str(info.get("ETag", "")))
     return Entry(
         relative,
         int(info["size"] or 0),  # a web server need not say
         (info["size"], stamp),
-        lambda: cast(BinaryIO, fs.open(path, "rb")),
-        bytes.fromhex(tag[1]) if tag else None,
+        lambda: cast(BinaryIO, ExplainingStream(url, fs, path)),
+        md5_of(info),
     )

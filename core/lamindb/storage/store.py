@@ -5,10 +5,10 @@ from __future__ import annotations
 import errno
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, BinaryIO, TypeVar, cast
+from typing import Any, BinaryIO, cast
 
 from lamindb.config import FOLDER, is_remote
 from lamindb.errors import (
@@ -19,16 +19,26 @@ from lamindb.errors import (
     StorageMissingError,
     StorageReadOnlyError,
 )
+from lamindb.storage.folders import in_folder, link, sync_folder
 from lamindb.storage.hashing import DIRECTORY_HASH, FILE_HASH, Digest, copy_hashing
+from lamindb.storage.remote import (
+    code_of,
+    files_below,
+    filesystem,
+    is_passing,
+    kind_at,
+    lacks_credentials,
+    md5_of,
+    unreachable,
+)
 from lamindb.storage.sources import (
     Entry,
     LocalSource,
     RemoteSource,
     Source,
     digest,
-    files_below,
-    filesystem,
 )
+from lamindb.storage.uploads import abort_uploads
 
 MARKER = f"{FOLDER}/storage_id"
 INCOMING = f"{FOLDER}/incoming"
@@ -50,22 +60,22 @@ class Store:
     @property
     def is_atomic(self) -> bool:
         """Whether a file is there as a whole or not at all, whoever writes it."""
-        return self.root.startswith(("s3://", "s3a://", "gs://", "gcs://"))
+        return self.type in ("s3", "s3a", "gs", "gcs")
 
     @property
     def type(self) -> str:
-        return "local" if self.is_local else self.root.split("://", 1)[0]
+        return "local" if self.is_local else self.root.partition("://")[0]
 
     def uri(self, key: str) -> str:
         return f"{self.root.rstrip('/')}/{key}"
 
     def path(self, key: str) -> Path:
-        """Return where a key lies: a Path, or a UPath for a store behind a URL."""
+        """Return where a key lies: a Path, or a UPath."""
         if self.is_local:
             return Path(self.root) / key
         from upath import UPath
 
-        # part by part: a whole URL with '::' in it would be read as a chain
+        # by parts: a whole URL with '::' in it would be read as a chain
         return cast(Path, UPath(self.root).joinpath(*key.split("/")))
 
     def key_of(self, location: str) -> str | None:
@@ -88,7 +98,7 @@ class Store:
                 Path(self.root).mkdir(parents=True, exist_ok=True)
             else:
                 fs, path = filesystem(self.root)
-                if not fs.exists(path):
+                if kind_at(fs, path) is None:
                     fs.makedirs(path, exist_ok=True)
 
     def read_marker(self) -> str | None:
@@ -166,7 +176,8 @@ class Store:
             if hash_type == DIRECTORY_HASH:
                 fs.invalidate_cache()
                 return bool(files_below(fs, path, is_directory=True))
-            return bool(fs.exists(path) if hash_type is None else fs.isfile(path))
+            kind = kind_at(fs, path)
+            return kind is not None if hash_type is None else kind == "file"
 
     def write(self, source: Source, key: str) -> Digest:
         """Copy a source to a key that is free, hashing in the same pass; nothing partial stays.
@@ -190,13 +201,17 @@ class Store:
 
         def place(entry: Entry, stream: BinaryIO) -> tuple[bytes, int]:
             target = f"{key}/{entry.path}" if entry.path else key
-            begun.append(target)
+            if not self.is_atomic:
+                begun.append(target)  # half of it may be there soon
             try:
                 with self._explaining(target):
-                    return write(stream, target)
+                    found = write(stream, target)
             except KeyConflictError:
-                begun.remove(target)  # what is there is another's
+                if target in begun:
+                    begun.remove(target)  # what is there is another's
                 raise
+            begun.append(target)
+            return found
 
         try:
             return digest(source, place)
@@ -209,7 +224,7 @@ class Store:
     def _write_local(self, stream: BinaryIO, key: str) -> tuple[bytes, int]:
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0)
         path = self.path(key)
-        descriptor = _in_folder(path, lambda: os.open(path, flags, 0o644))
+        descriptor = in_folder(path, lambda: os.open(path, flags, 0o644))
         with os.fdopen(descriptor, "wb", buffering=0) as target:
             result = copy_hashing(stream, cast(BinaryIO, target))
             os.fsync(target.fileno())
@@ -221,23 +236,61 @@ class Store:
         target = fs.open(path, "xb" if is_conditional else "wb")
         try:
             result = copy_hashing(stream, target)
-            if is_conditional and not result[1] and fs.isfile(path):
+            if is_conditional and not result[1] and kind_at(fs, path) == "file":
                 raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), path)
+        except BaseException:
+            _discard(target)
+            raise
+        try:
             target.close()
         except BaseException as error:
             _discard(target)
-            code = _code_of(error) if is_conditional else ""
-            if code in ("PreconditionFailed", "ConditionalRequestConflict"):
-                raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), path) from error
-            if code == "NotImplemented":
-                raise _UnconditionalError from error
-            raise
-        written = fs.info(path)["size"]
-        if written != result[1]:
+            self._explain_close(error, fs, path, result, is_conditional)
+        if getattr(target, "parts", None):
+            # of a beginning whose answer was lost, and which was tried again
+            with suppress(Exception):  # where they may not be listed, they stay
+                abort_uploads(fs, path)
+        written = fs.info(path)
+        if written["size"] != result[1] or not self._is_tagged(fs, path, written, result):
             raise StorageError(
-                f"{self.uri(key)} has {written} bytes after {result[1]} were written: try again"
+                f"{self.uri(key)} holds other bytes than the {result[1]} that were written: "
+                "somebody else writes there, or the store lost some; try again"
             )
         return result
+
+    def _is_tagged(
+        self, fs: Any, path: str, info: dict[str, Any], written: tuple[bytes, int]
+    ) -> bool:
+        """Whether an object's tag, where it can be one, is the MD5 of what was written.
+
+        Of encrypted objects it is not: then the first one of a root is read.
+        """
+        tag = md5_of(info)
+        if tag is None or tag == written[0] or self.root in _opaque:
+            return True
+        if not _holds(fs, path, written):
+            return False
+        _opaque.add(self.root)
+        return True
+
+    def _explain_close(
+        self, error: BaseException, fs: Any, path: str, result: tuple[bytes, int], wished: bool
+    ) -> None:
+        """Raise what the end of an upload failed of; return if the object is there all the same.
+
+        One whose answer was lost is tried again, and finds what the first one has done.
+        """
+        code = code_of(error)
+        taken = wished and code in _TAKEN
+        if wished and code == "NotImplemented":
+            raise _UnconditionalError from error
+        may_be_there = taken or code == "NoSuchUpload" or is_passing(error)
+        with suppress(Exception):  # of the two errors, the first is the one to tell
+            if self.is_atomic and may_be_there and _holds(fs, path, result):
+                return
+        if taken:
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), path) from error
+        raise error
 
     def place(self, incoming: str, final: str) -> None:
         """Give a written local object its final key; never over something that is there.
@@ -249,14 +302,14 @@ class Store:
         source, target = self.path(incoming), self.path(final)
 
         def place() -> None:
-            if source.is_dir() or not _link(source, target):
+            if source.is_dir() or not link(source, target):
                 if os.path.lexists(target):
                     raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(target))
                 source.rename(target)
 
         with self._explaining(final):
-            _in_folder(target, place)
-            _sync_folder(target.parent)
+            in_folder(target, place)
+            sync_folder(target.parent)
 
     def links(self, incoming: str) -> bool:
         """Whether :meth:`place` leaves a proof of a written object: not of a directory, and not
@@ -267,22 +320,22 @@ class Store:
         if self._has_links is None:
             second = path.with_name(f"{path.name}.link")
             with self._explaining(incoming):
-                self._has_links = _link(path, second)
+                self._has_links = link(path, second)
                 second.unlink(missing_ok=True)
         return self._has_links
 
     def is_placed(self, incoming: str, final: str) -> bool:
         """Whether the object at ``final`` is the very one that was written to ``incoming``."""
-        source, target = self.path(incoming), self.path(final)
-        return target.exists() and source.exists() and source.samefile(target)
+        proof, target = self.path(incoming), self.path(final)
+        return target.exists() and proof.exists() and proof.samefile(target)
 
     def move(self, source: str, target: str, hash_type: str | None = None) -> None:
         """Move an object to a key that is free; in a store without renames, copy, then remove."""
         with self._explaining(target):
             if self.is_local:
                 path = self.path(target)
-                _in_folder(path, lambda: self.path(source).rename(path))
-                _sync_folder(path.parent)
+                in_folder(path, lambda: self.path(source).rename(path))
+                sync_folder(path.parent)
                 self._prune(self.path(source))
                 return
             fs, origin = filesystem(self.uri(source))
@@ -323,10 +376,22 @@ class Store:
             except OSError:
                 break  # not empty, or someone else's
 
-    def keys(self) -> Iterator[str]:
+    def sizes(self) -> dict[str, int] | None:
+        """List all that lies behind a URL with its size in bytes, by key; None for a folder."""
+        if self.is_local:
+            return None
+        fs, path = filesystem(self.root)
+        prefix = path.rstrip("/") + "/"
+        with self._explaining(""):
+            found = fs.find(path, detail=True)
+        return {str(name).removeprefix(prefix): int(found[name]["size"] or 0) for name in found}
+
+    def keys(self, sizes: Mapping[str, int] | None = None) -> Iterator[str]:
         """List the keys of all objects: not an instance's own files, nor those of nested storages.
 
         A storage nested in one behind a URL has no marker, and is not told apart.
+
+        Args: sizes: what :meth:`sizes` has listed, to list it once.
         """
         if self.is_local:
             for folder, names, files in os.walk(self.root):
@@ -338,23 +403,18 @@ class Store:
                 for name in files:
                     yield (Path(folder) / name).relative_to(self.root).as_posix()
             return
-        fs, path = filesystem(self.root)
-        prefix = path.rstrip("/") + "/"
-        for name in fs.find(path):
-            key = str(name).removeprefix(prefix)
+        for key in self.sizes() or {} if sizes is None else sizes:
             if FOLDER not in key.split("/"):
                 yield key
 
-    def version_keys(self) -> Iterator[str]:
+    def version_keys(self, sizes: Mapping[str, int] | None = None) -> Iterator[str]:
         """List where older versions of keys lie, one key for a directory."""
+        folder, prefix = self.path(VERSIONS), f"{VERSIONS}/"
         if self.is_local:
-            folder = self.path(VERSIONS)
             names = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
         else:
-            fs, path = filesystem(self.uri(VERSIONS))
-            prefix, names = path.rstrip("/") + "/", set()
-            with suppress(FileNotFoundError):  # some stores have folders
-                names = {str(name).removeprefix(prefix).split("/")[0] for name in fs.find(path)}
+            listed = self.sizes() or {} if sizes is None else sizes
+            names = {key[len(prefix) :].split("/")[0] for key in listed if key.startswith(prefix)}
         yield from (f"{VERSIONS}/{name}" for name in sorted(names))
 
     @contextmanager
@@ -369,10 +429,18 @@ class Store:
             # behind a URL any library may raise anything: botocore's errors are no OSError
             if self.is_local:
                 raise
-            raise self._explain(OSError(f"{type(error).__name__}: {error}"), key) from error
+            if is_passing(error):
+                raise unreachable(self._where(key), error) from error
+            kind = PermissionError if lacks_credentials(error) else OSError
+            raise self._explain(kind(f"{type(error).__name__}: {error}"), key) from error
+
+    def _where(self, key: str) -> str:
+        return f"{key!r} in the storage {self.root}" if key else f"the storage {self.root}"
 
     def _explain(self, error: OSError, key: str) -> LaminError:
-        where = f"{key!r} in the storage {self.root}"
+        where = self._where(key)
+        if not self.is_local and is_passing(error):
+            return unreachable(where, error)
         if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
             return StorageFullError(
                 f"no space is left for {where} ({error.strerror}): free some, or take another "
@@ -399,40 +467,21 @@ class Store:
 
 # s3fs writes to a free key only where it is told so, if the store does: for others it is a wish
 _CONDITIONAL = ("s3://", "s3a://")
+_TAKEN = ("PreconditionFailed", "ConditionalRequestConflict")
 # the roots of those that refuse such a wish
 _unconditional: set[str] = set()
+# the roots of those whose tags are no hashes of the content
+_opaque: set[str] = set()
 
 
 class _UnconditionalError(Exception):
     """The store takes no writes on a condition."""
 
 
-def _code_of(error: BaseException) -> str:
-    """Return the code by which S3 says why it refused; s3fs hides it behind a builtin error."""
-    response = getattr(error.__cause__, "response", None) or getattr(error, "response", None)
-    return str(response.get("Error", {}).get("Code", "")) if isinstance(response, dict) else ""
-
-
-T = TypeVar("T")
-
-_FOLDER_TRIES = 50
-
-
-def _in_folder(path: Path, act: Callable[[], T]) -> T:
-    """Do something with a path whose folders are made first.
-
-    Another thread or process may remove a folder of them, empty for an instant, at any point
-    between, and make it again before this one can look: then all is done once more.
-    """
-    for _ in range(_FOLDER_TRIES):
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-        except (FileNotFoundError, FileExistsError):
-            continue  # the latter when it is gone before mkdir looks whether it is a folder
-        with suppress(FileNotFoundError):
-            return act()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    return act()
+def _holds(fs: Any, path: str, written: tuple[bytes, int]) -> bool:
+    """Whether an object is what was written, by its content."""
+    with fs.open(path, "rb") as stream:
+        return copy_hashing(stream, None) == written
 
 
 def _is_directory(hash_type: str | None) -> bool | None:
@@ -445,29 +494,3 @@ def _discard(target: Any) -> None:
         target.discard()
     with suppress(AttributeError):
         target.closed = True
-
-
-def _link(source: Path, target: Path) -> bool:
-    """Link a file to a free name in one step; False where the file system has no links."""
-    try:
-        os.link(source, target, follow_symlinks=False)
-    except FileExistsError:
-        raise
-    except OSError as error:
-        if error.errno in (errno.EPERM, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK, errno.EXDEV):
-            return False
-        raise
-    return True
-
-
-def _sync_folder(folder: Path) -> None:
-    if os.name != "posix":
-        return
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    except OSError as error:
-        if error.errno not in (errno.EINVAL, errno.ENOTSUP):
-            raise
-    finally:
-        os.close(descriptor)

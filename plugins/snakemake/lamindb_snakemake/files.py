@@ -14,6 +14,7 @@ from lamindb.errors import LaminError
 from lamindb.hooks import FileRead, FileStat, FileWritten, emit
 from lamindb_snakemake import caching, mapping
 from lamindb_snakemake.contents import Content, Held, Holder, read_unchanged
+from lamindb_snakemake.far import Far
 from lamindb_snakemake.flags import Wish, wish_of
 from lamindb_snakemake.options import Options
 from lamindb_snakemake.writer import Writer
@@ -34,14 +35,14 @@ class Seen:
     Attributes:
         uri: by which it is recorded; path: where it lies, of a file in a storage its local copy.
         status: None where nothing can be seen; note says why.
-        held: open, because it will not stay.
+        held: open, because it will not stay; or to be asked for in its storage.
     """
 
     uri: str
     path: str
     status: FileStat | None = None
     is_folder: bool = False
-    held: Held | Content | None = None
+    held: Held | Far | Content | None = None
     note: str | None = None
     wish: Wish | None = None
 
@@ -84,7 +85,7 @@ class Files:
                 else:
                     yield Seen(uri, path, status, is_folder, _before_update(file, path, status))
             elif status is None:
-                yield Seen(uri, path, note="its local copy was not where the workflow runs")
+                yield Seen(uri, path, held=Far(file, uri))
             else:
                 is_known = self._known.get(path, (None,))[0] == status
                 yield Seen(uri, path, status, is_folder, None if is_known else self._hold(path))
@@ -100,10 +101,12 @@ class Files:
             if _is_stream(file) or not self._wants(uri):
                 continue
             status, is_folder = _look(path)
-            own = held.pop(path, None)
+            own: Held | Far | Content | None = held.pop(path, None)
             if own is None and status is not None and (_is_temporary(file) or uri != path):
                 own = self._hold(path)
-            note = _why_missing(file, uri != path) if own is None and status is None else None
+            if own is None and status is None and uri != path:
+                own = Far(file, uri)  # the job ran elsewhere, and has stored it from there
+            note = _why_missing(file) if own is None and status is None else None
             wish = wish_of(file, job.wildcards_dict)
             yield Seen(uri, path, status, is_folder, own, note, wish)
 
@@ -166,7 +169,7 @@ class Files:
         return content
 
     def _read_and_tell(self, event: FileEvent, seen: Seen) -> None:
-        content = seen.held.read() if isinstance(seen.held, Held) else seen.held
+        content = seen.held.read() if isinstance(seen.held, Held | Far) else seen.held
         if content is not None:
             self._know(seen, content)
         _emit(event, seen, content)
@@ -227,9 +230,7 @@ def _is_temporary(file: Any) -> bool:
     return mapping.is_flagged(file, "temp") or mapping.is_flagged(file, "nodelocal")
 
 
-def _why_missing(file: Any, is_in_storage: bool) -> str:
-    if is_in_storage:
-        return "its local copy was gone before it could be read"
+def _why_missing(file: Any) -> str:
     if mapping.is_flagged(file, "nodelocal"):
         return "it was only on the node that ran the job"
     if mapping.is_flagged(file, "temp"):
