@@ -7,7 +7,15 @@ from pathlib import Path
 from typing import Any
 
 from lamindb import config
-from lamindb.hooks import InferredTransform, code_key, source_hash
+from lamindb.hooks import InferredTransform, code_key, mask_text, source_hash
+
+
+def location_of(source: Any) -> str:
+    """Return the path or URL of one of Snakemake's sources of code, without secrets."""
+    try:
+        return str(source.get_path_or_uri(secret_free=True))
+    except TypeError:  # Snakemake 9.0 knows no such option
+        return mask_text(str(source.get_path_or_uri()))
 
 
 class Namer:

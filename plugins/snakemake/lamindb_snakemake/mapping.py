@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from lamindb.hooks import describe_params, mask_text
+from lamindb_snakemake.code import location_of
 
 _EXIT_STATUS = re.compile(r"returned non-zero exit status (\d+)")
 _SIGNAL = re.compile(r"died with <Signals\.(\w+): \d+>")
@@ -73,7 +74,7 @@ def _conda_of(job: Any) -> str | None:
         for name in ("file", "name", "directory"):
             if value := getattr(spec, name, None):
                 found = getattr(value, "get_path_or_uri", None)
-                return str(found(secret_free=True) if found is not None else value)
+                return location_of(value) if found is not None else str(value)
     given = job.rule.conda_env
     return given if isinstance(given, str) else None
 
@@ -100,7 +101,7 @@ def script_of(job: Any) -> str | None:
     if "://" in path or os.path.isabs(path):  # noqa: PTH117 - also a URL
         return path
     base = job.rule.basedir
-    return str(base.join(path).get_path_or_uri(secret_free=True)) if base is not None else path
+    return location_of(base.join(path)) if base is not None else path
 
 
 def job_title(job: Any) -> str:

@@ -29,7 +29,7 @@ from lamindb.hooks import (
 )
 from lamindb.hooks.events import RunStatus, utc_now
 from lamindb_snakemake import mapping
-from lamindb_snakemake.code import Namer
+from lamindb_snakemake.code import Namer, location_of
 from lamindb_snakemake.contents import Content, Held
 from lamindb_snakemake.files import Files, Seen
 from lamindb_snakemake.options import Options
@@ -206,13 +206,13 @@ class Recording:
 
     def _write_workflow_start(self, at: dt.datetime, parent: str | None, argv: list[str]) -> None:
         workflow, said = self.workflow, self._started
-        included = [source.get_path_or_uri(secret_free=True) for source in workflow.included]
-        self._namer = Namer(str(included[0]))
+        included = [location_of(source) for source in workflow.included]
+        self._namer = Namer(included[0])
         me = processes.this_process()
         details = {
             "workflow_id": self.id,
-            "snakefile": str(included[0]),
-            "included": [str(path) for path in included[1:]] or None,
+            "snakefile": included[0],
+            "included": included[1:] or None,
             "workdir": self.base,
             "command": mask_arguments(argv),
             "snakemake": _version(),
@@ -227,7 +227,7 @@ class Recording:
                 run=self.run,
                 engine=ENGINE,
                 at=at,
-                transform=self._namer.workflow([str(path) for path in included]),
+                transform=self._namer.workflow(included),
                 parent=parent if parent != self.run else None,
                 params=describe_params(dict(workflow.config or {})),
                 host=me.host,
