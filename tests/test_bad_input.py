@@ -337,7 +337,7 @@ def test_a_database_that_another_process_keeps_locked_says_so_after_the_time_all
         with refused(
             DatabaseUnreachableError, "stayed locked by another process for 0.2 s", storage=storage
         ):
-            ln.track(transform=ln.Transform("t"))
+            ln.add(ln.Transform("t"))
         holder.communicate(b"\n")
     still_works(storage)
 

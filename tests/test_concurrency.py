@@ -372,7 +372,7 @@ def test_hashes_are_the_same_whoever_took_them(storage: Path, warm: WarmProcess)
 def test_folders_that_others_empty_and_fill_meanwhile_hold_up_no_add(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("lamindb.storage.store._sync_folder", lambda folder: None)
+    monkeypatch.setattr("lamindb.storage.store.sync_folder", lambda folder: None)
     store = Store(str(tmp_path / "root"))
     (tmp_path / "root").mkdir()
     failures: list[Exception] = []

@@ -231,7 +231,8 @@ def _add_files(here: Instance, records: Sequence[Record], jobs: list[Job], *, si
 
 def _shown(jobs: Sequence[Job], verb: str) -> AbstractContextManager[Any]:
     return progress(
-        named(verb, [job.file.name for job in jobs]), lambda: sum(job.pending.size for job in jobs)
+        named(verb, [job.pending.source.name for job in jobs]),
+        lambda: sum(job.pending.size for job in jobs),
     )
 
 
