@@ -240,7 +240,8 @@ class Identity:
 def identity() -> Identity:
     """Return ``LAMINDB_USER``, else git's email, else ``login@host``."""
     given = os.environ.get("LAMINDB_USER")
-    email, name = _git_value("user.email"), _git_value("user.name")
+    git = _git_user()
+    email, name = git.get("email"), git.get("name")
     return Identity(given or email or f"{_login()}@{host()}", email, name)
 
 
@@ -642,14 +643,22 @@ def _remove(path: Path) -> None:
         path.unlink()
 
 
-def _git_value(name: str) -> str | None:
+def _git_user() -> dict[str, str]:
+    """Return ``email`` and ``name`` of git's user, as far as they are set."""
     try:
         done = subprocess.run(
-            ["git", "config", "--get", name], capture_output=True, text=True, timeout=5, check=False
+            ["git", "config", "--null", "--get-regexp", r"^user\.(email|name)$"],
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=5,
+            check=False,
         )
     except (OSError, subprocess.TimeoutExpired):
-        return None
-    return done.stdout.strip() or None
+        return {}
+    lines = (each.partition("\n") for each in done.stdout.split("\0") if each)
+    # of a setting that several files have, git names the one that counts last
+    return {name.removeprefix("user."): value.strip() for name, _, value in lines if value.strip()}
 
 
 def _login() -> str:
