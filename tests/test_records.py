@@ -39,6 +39,7 @@ from lamindb.errors import (
     KeyConflictError,
     LaminError,
     NameRequiredError,
+    ObjectChangedError,
     RecordError,
 )
 from lamindb.storage import sources
@@ -639,6 +640,21 @@ def test_reading_inside_a_tracked_run_makes_an_input_once(
         read(ln.select(ln.File).one())
     assert run.inputs == [source_file]
     assert links() == [(run.id, source_file.id, "input", "declared")]
+
+
+def test_an_object_that_changes_while_it_is_loaded_is_not_taken_for_what_was_recorded(
+    source_file: ln.File, storage: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read_text = Path.read_text
+
+    def read(path: Path, *arguments: Any, **options: Any) -> str:
+        if path.name == "source.txt":
+            path.write_text("other")
+        return read_text(path, *arguments, **options)
+
+    monkeypatch.setattr(Path, "read_text", read)
+    with pytest.raises(ObjectChangedError, match="changed without lamindb"):
+        source_file.load()
 
 
 @pytest.mark.parametrize("read", READS.values(), ids=READS)

@@ -13,7 +13,8 @@ from lamindb.db.schema import file as file_table
 from lamindb.errors import KeyConflictError, ObjectChangedError, RecordError
 from lamindb.identifiers import FILE_ID_LENGTH
 from lamindb.journal import Operation, Step
-from lamindb.records.file import File, Pending
+from lamindb.records.data import Pending
+from lamindb.records.file import File
 from lamindb.records.neighbours import Neighbours
 from lamindb.storage.cache import holds, remember_parts
 from lamindb.storage.hashing import Digest
