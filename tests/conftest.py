@@ -136,7 +136,8 @@ def database_kind(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatc
                 db = urls.get(root) or urls.setdefault(root, server.database())
             return derive(storage, db, name)
 
-        monkeypatch.setattr(config, "config_from_storage", with_server)
+        for module in (config, config.instances):
+            monkeypatch.setattr(module, "config_from_storage", with_server)
     return kind
 
 

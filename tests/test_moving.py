@@ -373,7 +373,7 @@ def in_steps(kill_at: int) -> None:
     Database.begin = counted(Database.begin)  # type: ignore[method-assign]
     for name in ("create_root", "write_marker", "_write_local", "_write_remote"):
         setattr(Store, name, counted(getattr(Store, name)))
-    config._write_text = counted(config._write_text)
+    config.instances._write_text = counted(config.instances._write_text)
     moved = move(os.environ["TO_DB"], os.environ["TO_STORAGE"], "new")
     print(moved.objects if not moved.was_there else "all there")
 
