@@ -33,8 +33,8 @@ from lamindb.errors import (
     LaminError,
     ObjectChangedError,
 )
-from lamindb.journal import Step, undo
 from lamindb.processes import is_dead, is_running, this_process
+from lamindb.steps import Step, undo
 from lamindb.storage.hashing import FILE_HASH, ManifestLine, hash_bytes, manifest_digest
 from lamindb.storage.store import INCOMING, Store
 

@@ -16,6 +16,7 @@ LAYERS: list[set[str]] = [
     {"formats", "spool", "lastwords", "progress"},
     {"db"},
     {"storage"},
+    {"steps"},
     {"journal", "liveness"},
     {"instance"},
     {"graph"},

@@ -22,7 +22,7 @@ from lamindb.errors import (
     RecordError,
 )
 from lamindb.instance import Instance, register_storage
-from lamindb.journal import Operation, Step, operation
+from lamindb.journal import Operation, operation
 from lamindb.progress import named, progress, share
 from lamindb.records import objects
 from lamindb.records.base import Record, field_of, is_mapped, read_all, table_of
@@ -32,6 +32,7 @@ from lamindb.records.neighbours import Neighbours
 from lamindb.records.objects import Job, OvertakenError
 from lamindb.records.run import Run, require_json
 from lamindb.records.storage import Storage
+from lamindb.steps import Step
 
 R = TypeVar("R", bound=Record)
 # what a transaction has written, to be told to the records once it is committed

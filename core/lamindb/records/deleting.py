@@ -18,7 +18,7 @@ from lamindb.db import schema
 from lamindb.db.database import chunked
 from lamindb.errors import DeleteError, RecordError
 from lamindb.instance import Instance
-from lamindb.journal import Operation, Step, operation
+from lamindb.journal import Operation, operation
 from lamindb.records.base import Record, table_of
 from lamindb.records.dependents import refuse_missing, refuse_needed
 from lamindb.records.file import File
@@ -27,6 +27,7 @@ from lamindb.records.run import Run
 from lamindb.records.storage import Storage
 from lamindb.records.transform import Transform
 from lamindb.records.user import User
+from lamindb.steps import Step
 from lamindb.storage.cache import holds
 from lamindb.storage.keys import object_key, version_key
 

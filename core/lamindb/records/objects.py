@@ -12,10 +12,11 @@ from lamindb.db.database import Database, chunked
 from lamindb.db.schema import file as file_table
 from lamindb.errors import KeyConflictError, ObjectChangedError, RecordError
 from lamindb.identifiers import FILE_ID_LENGTH
-from lamindb.journal import Operation, Step
+from lamindb.journal import Operation
 from lamindb.records.data import Pending
 from lamindb.records.file import File
 from lamindb.records.neighbours import Neighbours
+from lamindb.steps import Step
 from lamindb.storage.cache import holds, remember_parts
 from lamindb.storage.hashing import Digest
 from lamindb.storage.keys import ancestors, object_key, version_key
