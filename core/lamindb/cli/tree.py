@@ -9,13 +9,12 @@ from sqlalchemy import Select, func, select
 
 from lamindb import instance
 from lamindb.cli import output
+from lamindb.db.database import chunked
 from lamindb.db.schema import run, run_file, transform
 
 if TYPE_CHECKING:
     from rich.text import Text
     from rich.tree import Tree
-
-_CHUNK = 500
 
 
 def below(roots: list[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
@@ -26,8 +25,8 @@ def below(roots: list[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
     with instance.current().database.read() as connection:
         while level:
             found = []
-            for start in range(0, len(level), _CHUNK):
-                query = _runs().where(run.c.parent_id.in_(level[start : start + _CHUNK]))
+            for chunk in chunked(level):
+                query = _runs().where(run.c.parent_id.in_(chunk))
                 found += [dict(row) for row in connection.execute(query).mappings()]
             found = [row for row in found if row["id"] not in seen]
             for row in sorted(found, key=lambda row: (str(row["started_at"]), row["id"])):
@@ -78,10 +77,10 @@ def _counts(rows: list[dict[str, Any]]) -> dict[tuple[str, str], int]:
     ids = [row["id"] for row in rows]
     found: dict[tuple[str, str], int] = {}
     with instance.current().database.read() as connection:
-        for start in range(0, len(ids), _CHUNK):
+        for chunk in chunked(ids):
             query = (
                 select(run_file.c.run_id, run_file.c.role, func.count())
-                .where(run_file.c.run_id.in_(ids[start : start + _CHUNK]))
+                .where(run_file.c.run_id.in_(chunk))
                 .group_by(run_file.c.run_id, run_file.c.role)
             )
             found |= {(row[0], row[1]): row[2] for row in connection.execute(query)}

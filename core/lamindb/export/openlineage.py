@@ -16,6 +16,7 @@ from sqlalchemy import or_, select
 
 from lamindb import display, instance
 from lamindb._version import __version__
+from lamindb.db.database import chunked
 from lamindb.db.schema import run
 from lamindb.export.places import place_of
 from lamindb.export.selection import Selection, select_runs
@@ -27,7 +28,6 @@ _SPEC = "https://openlineage.io/spec"
 _EVENT = f"{_SPEC}/2-0-2/OpenLineage.json#/$defs/RunEvent"
 # what makes a UUID of a run's id: the same wherever it is made
 _NAMESPACE = uuid.UUID("7d1f4a5e-52a1-4b0e-9a53-6c1f0b7f6a11")
-_CHUNK = 500
 
 _ENDS = {
     "completed": "COMPLETE",
@@ -62,8 +62,7 @@ def events_since(since: dt.datetime | None) -> Iterator[Event]:
     if since is not None:
         query = query.where(or_(run.c.started_at >= since, run.c.finished_at >= since))
     wanted = [row["id"] for row in rows(query)]
-    for start in range(0, len(wanted), _CHUNK):
-        chunk = wanted[start : start + _CHUNK]
+    for chunk in chunked(wanted):
         found = select_runs(chunk)
         for run_id in chunk:
             if run_id in found.runs:

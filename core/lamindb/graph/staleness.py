@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from sqlalchemy import Connection, Select, exists, select
 
 from lamindb import display, instance
+from lamindb.db.database import chunked
 from lamindb.db.frames import TEXT, TIME, typed_frame
 from lamindb.db.schema import file, run, run_file, transform
 from lamindb.errors import LaminError
@@ -38,7 +39,6 @@ _COLUMNS = {
     "engine": TEXT,
     "run_id": TEXT,
 }
-_CHUNK = 500
 
 
 @dataclass(frozen=True)
@@ -251,11 +251,8 @@ class _Search:
         }
 
     def _in_chunks(self, query: Select[Any], column: Any, values: Iterable[str]) -> Iterable[Any]:
-        wanted = sorted(values)
-        for start in range(0, len(wanted), _CHUNK):
-            yield from self._connection.execute(
-                query.where(column.in_(wanted[start : start + _CHUNK]))
-            )
+        for chunk in chunked(sorted(values)):
+            yield from self._connection.execute(query.where(column.in_(chunk)))
 
 
 @dataclass(frozen=True)

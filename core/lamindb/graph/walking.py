@@ -24,10 +24,9 @@ from sqlalchemy import (
 
 from lamindb import instance
 from lamindb.db import schema
+from lamindb.db.database import chunked
 from lamindb.db.schema import run_file, run_run
 from lamindb.graph.model import Direction, Graph, Link, Row, RunLink, Subject
-
-_CHUNK = 500
 
 
 def runs_from(subject: Subject, direction: Direction, depth: int | None, dialect: str) -> CTE:
@@ -208,7 +207,7 @@ def _counts(
 ) -> dict[str, tuple[int, int]]:
     column = run_file.c[name]
     found: dict[tuple[str, str], int] = {}
-    for chunk in _chunks(ids):
+    for chunk in chunked(ids):
         query = (
             select(column, run_file.c.role, func.count())
             .where(column.in_(chunk), or_(run_file.c.role == roles[0], run_file.c.role == roles[1]))
@@ -228,13 +227,9 @@ def rows_in(connection: Connection, table: Table, name: str, values: Sequence[st
     """Return the rows that have one of many values in a column."""
     return [
         row
-        for chunk in _chunks(values)
+        for chunk in chunked(values)
         for row in connection.execute(select(table).where(table.c[name].in_(chunk)))
     ]
-
-
-def _chunks(values: Sequence[str]) -> Iterable[Sequence[str]]:
-    return (values[start : start + _CHUNK] for start in range(0, len(values), _CHUNK))
 
 
 def _unique(values: Iterable[str]) -> list[str]:

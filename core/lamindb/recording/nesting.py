@@ -6,21 +6,20 @@ A script that starts a workflow sees the files of the workflow's steps appear. T
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 from sqlalchemy import Connection, delete, select, update
 
 from lamindb.db import schema
+from lamindb.db.database import chunked
 
 run, link, file = schema.run, schema.run_file, schema.file
-
-_CHUNK = 400
 
 
 def runs_around(connection: Connection, runs: Sequence[str]) -> dict[str, set[str]]:
     """Return the runs inside which each of these runs began, at any distance."""
     found: dict[str, set[str]] = defaultdict(set)
-    for chunk in _chunks(runs):
+    for chunk in chunked(runs):
         walk = (
             select(run.c.id.label("inner"), run.c.parent_id.label("around"))
             .where(run.c.id.in_(chunk), run.c.parent_id.is_not(None))
@@ -43,7 +42,7 @@ def owned_inside(
     """Return (run, file, role) of the files that runs inside these runs have read or written."""
     with_children = [
         each
-        for chunk in _chunks(runs)
+        for chunk in chunked(runs)
         for each in connection.execute(
             select(run.c.parent_id).where(run.c.parent_id.in_(chunk)).distinct()
         ).scalars()
@@ -58,7 +57,7 @@ def owned_inside(
     walk = walk.union(select(walk.c.outer_id, run.c.id).join(run, run.c.parent_id == walk.c.inside))
     return {
         (row.outer_id, row.file_id, row.role)
-        for chunk in _chunks(files)
+        for chunk in chunked(files)
         for row in connection.execute(
             select(walk.c.outer_id, link.c.file_id, link.c.role)
             .join(link, link.c.run_id == walk.c.inside)
@@ -72,7 +71,7 @@ def yield_to_inner(connection: Connection, runs: Sequence[str]) -> None:
     only now that they are."""
     with_files = [
         each
-        for chunk in _chunks(runs)
+        for chunk in chunked(runs)
         for each in connection.execute(
             select(link.c.run_id).where(link.c.run_id.in_(chunk)).distinct()
         ).scalars()
@@ -84,7 +83,7 @@ def yield_to_inner(connection: Connection, runs: Sequence[str]) -> None:
         connection.execute(
             delete(link).where(*of_around, link.c.role == "input", link.c.file_id.in_(own))
         )
-        for chunk in _chunks(written):
+        for chunk in chunked(written):
             taken = connection.execute(
                 delete(link).where(*of_around, link.c.role == "output", link.c.file_id.in_(chunk))
             )
@@ -97,8 +96,3 @@ def yield_to_inner(connection: Connection, runs: Sequence[str]) -> None:
                     .where(file.c.id.in_(chunk), file.c.run_id.in_(around))
                     .values(run_id=inner, **made_by._mapping)
                 )
-
-
-def _chunks(values: Sequence[str]) -> Iterator[Sequence[str]]:
-    for start in range(0, len(values), _CHUNK):
-        yield values[start : start + _CHUNK]

@@ -11,7 +11,7 @@ from sqlalchemy import Connection, Table, bindparam, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
 from lamindb.db import schema
-from lamindb.db.database import insert_if_new, serialise
+from lamindb.db.database import chunked, insert_if_new, serialise
 from lamindb.db.server import pause
 from lamindb.errors import DatabaseConflictError
 from lamindb.hooks.events import EnvironmentSeen, Event, RunFinished, RunLinked, RunStarted
@@ -23,7 +23,6 @@ from lamindb.records.stubs import add_stubs
 from lamindb.records.versions import version_of
 
 _TRIES = 5
-_CHUNK = 500
 # columns of a run that an event may set
 _RUN_COLUMNS = (
     "transform_id",
@@ -313,9 +312,9 @@ class _Batch:
     def _complete_files(self, rows: dict[str, dict[str, Any]]) -> None:
         """Files may have come before the start that says of which transform their run is."""
         table, names = schema.file, sorted(rows)
-        for start in range(0, len(names), _CHUNK):
+        for chunk in chunked(names):
             lacking = select(table.c.run_id).where(
-                table.c.run_id.in_(names[start : start + _CHUNK]), table.c.transform_id.is_(None)
+                table.c.run_id.in_(chunk), table.c.transform_id.is_(None)
             )
             for name in set(self._connection.execute(lacking).scalars()):
                 self._connection.execute(
@@ -383,8 +382,8 @@ def _joined(old: dict[str, Any], new: dict[str, Any]) -> dict[str, Any]:
 def _rows(
     connection: Connection, table: Table, column: Any, values: Sequence[str]
 ) -> Iterable[Any]:
-    for start in range(0, len(values), _CHUNK):
-        query = select(table).where(column.in_(values[start : start + _CHUNK]))
+    for chunk in chunked(values):
+        query = select(table).where(column.in_(chunk))
         if connection.dialect.name == "postgresql":
             query = query.order_by(*table.primary_key).with_for_update(key_share=True)
         yield from connection.execute(query).mappings()

@@ -11,6 +11,7 @@ from typing import Any
 from sqlalchemy import Connection, and_, bindparam, delete, desc, func, insert, select, update
 
 from lamindb.db import schema
+from lamindb.db.database import chunked
 from lamindb.identifiers import FILE_ID_LENGTH, random_id
 from lamindb.recording.looks import Look
 from lamindb.recording.nesting import owned_inside, runs_around
@@ -19,7 +20,6 @@ logger = logging.getLogger("lamindb")
 
 file, link, run = schema.file, schema.run_file, schema.run
 
-_CHUNK = 400
 _FILE_COLUMNS = (
     "run_id",
     "transform_id",
@@ -351,12 +351,12 @@ class FileState:
             ),
         )
         for column, values in ((file.c.key, keys), (file.c.source_uri, uris)):
-            for chunk in _chunks(values):
+            for chunk in chunked(values):
                 for found in self._connection.execute(query.where(column.in_(chunk))).mappings():
                     if found["id"] not in self._files:
                         self._remember(dict(found))
         columns = (run.c.id, run.c.transform_id, run.c.transform_version, run.c.details)
-        for chunk in _chunks(runs):
+        for chunk in chunked(runs):
             for found in self._connection.execute(
                 select(*columns).where(run.c.id.in_(chunk))
             ).mappings():
@@ -368,8 +368,8 @@ class FileState:
         self._load_links(sorted({*runs, *around}), files)
 
     def _load_links(self, runs: Sequence[str], files: Sequence[str]) -> None:
-        for some_runs in _chunks(runs):
-            for some_files in _chunks(files):
+        for some_runs in chunked(runs):
+            for some_files in chunked(files):
                 for found in self._connection.execute(
                     select(link).where(link.c.run_id.in_(some_runs), link.c.file_id.in_(some_files))
                 ).mappings():
@@ -426,7 +426,3 @@ class FileState:
                     for row in known
                 ],
             )
-
-
-def _chunks(values: Sequence[str]) -> list[Sequence[str]]:
-    return [values[start : start + _CHUNK] for start in range(0, len(values), _CHUNK)]
