@@ -44,6 +44,8 @@ def _starting() -> Iterator[tuple[Server, Warm]]:
     port = _free_port()
     environment = {
         "PREFECT_HOME": str(home),
+        # Prefect 3.4 looks for it in the home of the user
+        "PREFECT_LOCAL_STORAGE_PATH": str(home / "storage"),
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
         "PREFECT_CLI_PROMPT": "false",
         "DO_NOT_TRACK": "1",

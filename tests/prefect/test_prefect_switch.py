@@ -6,7 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-from prefect_scripts import Runner, names, run_of, runs
+import pytest
+from prefect_scripts import PREFECT, Runner, names, run_of, runs
 
 PLAIN = """\
 import asyncio
@@ -28,6 +29,7 @@ if __name__ == "__main__":
 """
 
 
+@pytest.mark.skipif(PREFECT < (3, 6), reason="Prefect has no plugins before 3.6")
 def test_prefects_own_switch_and_lamin_run_track_a_plain_file(run: Runner) -> None:
     ways: dict[str, tuple[list[str], dict[str, str]]] = {
         "switched": ([], {"PREFECT_PLUGINS_ENABLED": "1"}),
