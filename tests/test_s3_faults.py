@@ -191,6 +191,7 @@ def test_a_request_that_fails_once_leaves_all_or_nothing(work: Work, name: str) 
     work.check_whole()
 
 
+@pytest.mark.full
 def test_a_storage_that_stays_busy_is_a_clear_error_and_leaves_nothing(work: Work) -> None:
     for prepare in ALL:
         act = prepare(work)

@@ -291,6 +291,7 @@ def test_the_picture_follows_a_workflow_and_stays_as_people_have_it(
         assert len(seen.asked) == asked  # nothing runs any more
 
 
+@pytest.mark.full
 def test_a_record_that_is_deleted_while_it_is_looked_at(server: Server, browser: Any) -> None:
     os.chdir(server.folder)
     ln.setup.load("./mydata")
