@@ -102,4 +102,8 @@ def test_a_quiet_workflow_is_recorded_and_as_quiet_as_without_us(project: Projec
 
 
 def without_times(text: str) -> str:
-    return re.sub(r"\[\w+ \w+ +\d+ [\d:]+ \d+\]|\d{4}-\d\d-\d\dT[\d.]+|[0-9a-f-]{36}|\d+:\d\d:\d\d\.\d+", "…", text)
+    return re.sub(
+        r"\[\w+ \w+ +\d+ [\d:]+ \d+\]|\d{4}-\d\d-\d\dT[\d.]+|[0-9a-f-]{36}|\d+:\d\d:\d\d\.\d+",
+        "…",
+        text,
+    )
