@@ -815,12 +815,11 @@ def fresh_bucket(
 @pytest.mark.parametrize(
     "act",
     [
-        directory,
         new_version_of_a_directory,
         *(
             pytest.param(act, marks=pytest.mark.full)
             for act in OPERATIONS
-            if act not in (directory, new_version_of_a_directory, deleted_list)
+            if act not in (new_version_of_a_directory, deleted_list)
         ),
     ],
     ids=lambda act: act.__name__,

@@ -295,6 +295,7 @@ for file in ln.select(ln.File).order_by(ln.File.key).all():
 """
 
 
+@pytest.mark.full
 def test_processes_that_fetch_the_same_at_once_share_one_copy(
     objects: Objects, proxy: Proxy, tmp_path: Path
 ) -> None:

@@ -56,6 +56,7 @@ def study(run: Runner) -> Path:
     return Path.cwd()
 
 
+@pytest.mark.full
 def test_runs_of_both_engines_are_exported_as_they_were(study: Path, tmp_path: Path) -> None:
     free = ["--license", "https://spdx.org/licenses/CC0-1.0"]
     lamin("export", "ro-crate", "report.html", "report", "--data", "all", *free)

@@ -64,6 +64,7 @@ def check_work(*, knows_upstream: bool = True) -> None:
         assert ln.select(ln.File, key=f"{number}.txt").one().run == made[number]
 
 
+@pytest.mark.full
 @pytest.mark.skipif(PREFECT == (3, 4), reason="Prefect 3.4 sends no futures to its pools")
 def test_tasks_in_a_pool_of_processes(run: Runner) -> None:
     done = run(

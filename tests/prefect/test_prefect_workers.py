@@ -89,6 +89,7 @@ def check(workers: str, count: int = 4) -> None:
     assert {run.status for run in ln.select(ln.Run).all()} == {"completed"}
 
 
+@pytest.mark.full
 @pytest.mark.timeout(150, func_only=True)
 def test_tasks_on_two_dask_workers_with_postgres_and_s3(
     run: Runner, shared: dict[str, str]

@@ -28,6 +28,7 @@ rule uses:
 """
 
 
+@pytest.mark.full
 def test_copies_wait_for_a_storage_that_does_not_answer(
     project: Project, bucket: str, s3: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ):

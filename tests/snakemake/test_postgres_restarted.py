@@ -39,6 +39,7 @@ def shared(project: Project, own_postgres: Server) -> Iterator[Server]:
     instance.reset()
 
 
+@pytest.mark.full
 def test_a_server_restarted_in_the_middle_of_a_workflow_loses_nothing(
     project: Project, shared: Server
 ) -> None:
