@@ -73,7 +73,8 @@ def test(arguments: list[str], *, full: bool) -> int:
     # some files of tests, or some tests, take no longer than it takes to start more processes
     is_whole = all(each.startswith("-") and each[:2] not in ("-k", "-n") for each in arguments)
     if is_whole:
-        arguments = ["-n", str(min(os.cpu_count() or 1, 8)), *arguments]
+        # one more than there are cores: tests wait for servers and processes a third of their time
+        arguments = ["-n", str(min((os.cpu_count() or 1) + 1, 8)), *arguments]
     if not full:
         return run("-m", "pytest", "-m", "not full", *arguments)
     quietly(PYTHON, "-m", "uv", "pip", "install", "--python", PYTHON, "-e", ".[test-full]")
