@@ -30,6 +30,7 @@ from lamindb import instance
 from lamindb.db import schema
 from lamindb.errors import (
     AddError,
+    DatabaseConflictError,
     DataError,
     DataTypeError,
     DeleteError,
@@ -42,6 +43,7 @@ from lamindb.errors import (
     ObjectChangedError,
     RecordError,
 )
+from lamindb.records import deleting
 from lamindb.storage import sources
 
 pytestmark = pytest.mark.databases("full")
@@ -1091,6 +1093,27 @@ def test_a_long_list_takes_no_more_statements_than_a_short_one(
             ln.delete(added, delete_data=True)
         counts.append((len(new), len(known), len(deleted)))
     assert counts[2] == counts[1]
+
+
+def test_a_deletion_that_others_came_in_between_of_is_done_again(
+    source_file: ln.File, storage: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # as PostgreSQL says of a deadlock, which nobody can have on demand
+    delete_rows, tries = deleting._delete_rows, []
+
+    def meet_others(*arguments: Any) -> None:
+        tries.append((storage / "source.txt").exists())
+        if len(tries) == 1:
+            raise DatabaseConflictError("deadlock detected")
+        delete_rows(*arguments)
+
+    monkeypatch.setattr(deleting, "_delete_rows", meet_others)
+    ln.delete(source_file, delete_data=True)
+    assert len(tries) == 2
+    assert ln.select(ln.File).count() == 0
+    assert not (storage / "source.txt").exists()
+    with instance.current().database.read() as connection:
+        assert connection.execute(select(schema.journal)).all() == []
 
 
 def test_of_a_long_list_the_one_that_is_needed_is_named(

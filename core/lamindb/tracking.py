@@ -67,8 +67,8 @@ def track(
     Args:
         transform: looked up by id, or by name and type in this project (git remote, else the
             folder of the storage), and added if it is new; None infers the script or notebook that
-            calls. Inside the run of an engine, None adopts that run, and a
-            transform becomes a child of it.
+            calls. Inside the run of an engine, None adopts that run, and a transform becomes a
+            child of it.
         new_run: whether a new Run starts though this session already has one of the transform;
             default: notebooks one a kernel session, everything else each call.
         params: JSON-able parameters of the run.
@@ -78,9 +78,8 @@ def track(
         observe: whether the files that the process reads and writes are observed; default:
             ``ln.settings.observe``, and not inside an engine's run.
     Returns: the run, status ``started``, also at ``ln.context.run``. A run that this context was
-        in before is closed as ``completed``.
-        Where the database is locked, down or read-only, the run is told of by events, and recorded
-        as soon as it can be.
+        in before is closed as ``completed``. Where the database is locked, down or read-only, the
+        run is told of by events, and recorded as soon as it can be.
     Raises: TransformUnknownError: nobody can tell what is running, or no transform has that id;
         RecordError: params that are not JSON; NoInstanceError.
     """

@@ -5,12 +5,17 @@ from __future__ import annotations
 import json
 import random
 import time
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 from sqlalchemy import Connection, Engine, create_engine, event, make_url, text
 from sqlalchemy.exc import DBAPIError
 
 from lamindb.config import InstanceConfig, settings
+from lamindb.errors import DatabaseConflictError
+
+T = TypeVar("T")
+TRIES = 5
 
 # SQLSTATEs: serialization_failure, deadlock_detected
 CONFLICTS = ("40001", "40P01")
@@ -52,6 +57,20 @@ def server_engine(config: InstanceConfig) -> Engine:
 def state_of(error: DBAPIError) -> str:
     """Return the SQLSTATE of an error; empty where there is none."""
     return str(getattr(error.orig, "sqlstate", None) or "")
+
+
+def retried(write: Callable[[], T], *errors: type[Exception]) -> T:
+    """Do what writes to the database, and do it again where others came in between.
+
+    Args: errors: that mean this, beside DatabaseConflictError. The last one is raised.
+    """
+    passing: tuple[type[Exception], ...] = (DatabaseConflictError, *errors)
+    for tries in range(1, TRIES):
+        try:
+            return write()
+        except passing:
+            pause(tries)
+    return write()
 
 
 def pause(tries: int) -> None:

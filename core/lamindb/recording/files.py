@@ -14,7 +14,7 @@ from sqlalchemy.exc import IntegrityError
 from lamindb.config import is_remote
 from lamindb.db import schema
 from lamindb.db.database import serialise
-from lamindb.db.server import pause
+from lamindb.db.server import retried
 from lamindb.errors import DatabaseConflictError, LaminError, StorageUnreachableError
 from lamindb.hooks.events import Event, FileRead, FileRetracted, FileStat, FileWritten, utc_now
 from lamindb.instance import Instance
@@ -26,7 +26,6 @@ from lamindb.records.stubs import add_stubs
 
 logger = logging.getLogger("lamindb")
 
-_TRIES = 5
 # after so long a storage that does not answer is taken for gone
 _COPY_WAITS = dt.timedelta(days=1)
 file, link, run = schema.file, schema.run_file, schema.run
@@ -41,18 +40,17 @@ def record_files(here: Instance, events: Sequence[Event]) -> None:
     """
     ordered = sorted(events, key=lambda event: event.at)
     looks = _look(here, [event for event in ordered if isinstance(event, FileRead | FileWritten)])
-    for tries_left in reversed(range(_TRIES)):
+
+    def write() -> list[tuple[Event, str]]:
         try:
             with here.database.begin() as connection:
-                recorded = _write(connection, here, ordered, looks)
-            break
+                return _write(connection, here, ordered, looks)
         except (IntegrityError, DatabaseConflictError):
-            # another process wrote the same file or storage between our look and our write
-            here.unmanaged_storages.clear()
-            if not tries_left:
-                raise
-            pause(_TRIES - tries_left)
-    say_recorded(recorded)
+            here.unmanaged_storages.clear()  # rolled back
+            raise
+
+    # another process may write the same file or storage between our look and our write
+    say_recorded(retried(write, IntegrityError))
 
 
 # --- before the transaction: what the bytes were --------------------------------------------------

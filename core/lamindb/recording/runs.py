@@ -12,8 +12,7 @@ from sqlalchemy.exc import IntegrityError
 
 from lamindb.db import schema
 from lamindb.db.database import chunked, insert_if_new, serialise
-from lamindb.db.server import pause
-from lamindb.errors import DatabaseConflictError
+from lamindb.db.server import retried
 from lamindb.hooks.events import EnvironmentSeen, Event, RunFinished, RunLinked, RunStarted
 from lamindb.identifiers import USER_ID_LENGTH, random_id
 from lamindb.instance import Instance
@@ -22,7 +21,6 @@ from lamindb.recording.said import say_recorded
 from lamindb.records.stubs import add_stubs
 from lamindb.records.versions import version_of
 
-_TRIES = 5
 # columns of a run that an event may set
 _RUN_COLUMNS = (
     "transform_id",
@@ -52,16 +50,13 @@ _ATTEMPT_COLUMNS = ("status", "started_at", "finished_at", "error")
 def record_runs(here: Instance, events: Sequence[Event]) -> None:
     """Write events of runs in one transaction; raises DatabaseError."""
     ordered = sorted(events, key=lambda event: event.at)
-    for tries_left in reversed(range(_TRIES)):
-        try:
-            with here.database.begin() as connection:
-                _Batch(connection, here).record(ordered)
-            break
-        except (IntegrityError, DatabaseConflictError):
-            # another process wrote the same transform, user or run between our look and our write
-            if not tries_left:
-                raise
-            pause(_TRIES - tries_left)
+
+    def write() -> None:
+        with here.database.begin() as connection:
+            _Batch(connection, here).record(ordered)
+
+    # another process may write the same transform, user or run between our look and our write
+    retried(write, IntegrityError)
     say_recorded((event, str(getattr(event, "run", event.event_id))) for event in ordered)
 
 

@@ -15,6 +15,7 @@ from lamindb.db.database import chunked, serialise
 from lamindb.db.schema import file as file_table
 from lamindb.db.schema import now
 from lamindb.db.schema import run_file as run_file_table
+from lamindb.db.server import pause
 from lamindb.errors import (
     AddError,
     DatabaseConflictError,
@@ -133,6 +134,7 @@ def _add_all(records: Sequence[Record], *, single: bool) -> None:
         except DatabaseConflictError:
             if not tries_left:
                 raise
+            pause(_TRIES - tries_left)
         except (IntegrityError, OvertakenError) as error:
             if isinstance(error, IntegrityError) and "foreign key" in str(error.orig).lower():
                 raise RecordError(

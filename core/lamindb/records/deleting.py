@@ -16,6 +16,7 @@ from sqlalchemy.exc import IntegrityError
 from lamindb import instance
 from lamindb.db import schema
 from lamindb.db.database import chunked
+from lamindb.db.server import retried
 from lamindb.errors import DeleteError, RecordError
 from lamindb.instance import Instance
 from lamindb.journal import Operation, operation
@@ -63,7 +64,7 @@ def delete(
     with_data = bool(files) and _with_data(files, delete_data)
     _refuse_unmanaged(here, files if with_data else [])
     try:
-        _delete_all(here, records, files, with_data, force)
+        retried(lambda: _delete_all(here, records, files, with_data, force))
     except IntegrityError as error:
         raise DeleteError(
             f"{', '.join(map(repr, records))} cannot be deleted ({error.orig}): another process "

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import groupby
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, select, tuple_
+from sqlalchemy import ColumnElement, Connection, null, select, tuple_
 
 from lamindb import instance
 from lamindb.db import schema
@@ -65,15 +65,14 @@ def _needed(
     else:  # of these there are few
         yield from (record for record in records if _dependents(connection, record, gone))
         return
-    needed = {
-        record_id
-        for name, refers, who, conditions in looks
-        for chunk in chunked(record._primary_key()[0] for record in records)
-        for record_id, other in connection.execute(
-            select(refers, who).where(refers.in_(chunk), *conditions)
-        )
-        if (name, other) not in gone
-    }
+    kinds = {name for name, _ in gone}
+    needed: set[Any] = set()
+    for name, refers, who, conditions in looks:
+        # of which it is one matters only where some of that kind go as well
+        other = who if name in kinds else null()
+        for chunk in chunked(record._primary_key()[0] for record in records):
+            query = select(refers, other).where(refers.in_(chunk), *conditions).distinct()
+            needed |= {row[0] for row in connection.execute(query) if (name, row[1]) not in gone}
     yield from (record for record in records if record._primary_key()[0] in needed)
 
 
