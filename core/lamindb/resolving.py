@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 
@@ -11,36 +10,18 @@ from sqlalchemy import select
 
 from lamindb import config
 from lamindb.db import schema
-from lamindb.errors import StorageError, TransformUnknownError
+from lamindb.errors import TransformUnknownError
 from lamindb.hooks import Caller, InferredTransform, manager
-from lamindb.hooks.code import project_of
 from lamindb.instance import Instance
 from lamindb.records.transform import Transform
 from lamindb.records.versions import version_of
-from lamindb.storage.store import Store
+from lamindb.storage.project import Project
 
 
-@dataclass(frozen=True)
-class Project:
-    """What keys of code are made of: the folder and the id of the default storage, if local."""
-
-    storage_root: Path | None
-    storage_id: str | None
-
-    @classmethod
-    def of(cls, here: Instance) -> Project:
-        location = here.default_location
-        return cls(Path(location.store.root) if location.store.is_local else None, location.id)
-
-    @classmethod
-    def unopened(cls) -> Project:
-        """The same as far as it is known without the database."""
-        store = Store(config.configuration().storage)
-        try:
-            storage_id = store.read_marker() if store.is_local else None
-        except StorageError:
-            storage_id = None
-        return cls(Path(store.root) if storage_id is not None else None, storage_id)
+def project_at(here: Instance) -> Project:
+    """Return the project of an opened instance."""
+    location = here.default_location
+    return Project(Path(location.store.root) if location.store.is_local else None, location.id)
 
 
 def inferred(project: Project) -> InferredTransform:
@@ -59,7 +40,7 @@ def given(transform: Transform, project: Project) -> InferredTransform:
     """Describe what the user has asked for."""
     key = transform.key
     if key is None and not transform._was_given("id"):
-        top = project_of(_code_folder(), project.storage_root, project.storage_id)
+        top = project.start_of(_code_folder())
         key = f"{top}:{transform.name} ({transform.type})" if top is not None else None
     return InferredTransform(
         name=transform.name,

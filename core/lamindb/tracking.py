@@ -30,6 +30,7 @@ from lamindb.records.active import context as context
 from lamindb.records.adding import write_row
 from lamindb.records.run import Run, Status, require_json
 from lamindb.records.transform import Transform
+from lamindb.storage.project import Project
 
 logger = logging.getLogger("lamindb")
 
@@ -121,7 +122,7 @@ def _track(
         if engine_run is not None and transform is None:
             _adopt(engine_run, tracking)
             return engine_run
-        project = resolving.Project.of(here)
+        project = resolving.project_at(here)
         session: Run | None = None
         if transform is not None:
             wanted = resolving.given(transform, project)
@@ -176,7 +177,7 @@ def _track_out_of_reach(
             run = active.told_of(Run(id=engine_run_id))
             _adopt(run, tracking)
             return run
-        project = resolving.Project.unopened()
+        project = Project.unopened()
         wanted = (
             resolving.inferred(project)
             if transform is None

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
 from functools import cache
 from pathlib import Path
 
-from lamindb import config, hooks
-from lamindb.errors import LaminError
+from lamindb import hooks
 from lamindb.hooks import Caller
-from lamindb.storage.store import Store
+from lamindb.storage.project import Project
 
 
 def key_of(path: Path, caller: Caller) -> str:
@@ -18,10 +16,5 @@ def key_of(path: Path, caller: Caller) -> str:
 
 @cache
 def code_key(path: Path) -> str:
-    """The same as :func:`key_of` without the database: the storage's marker names its id."""
-    root, storage_id = None, None
-    with suppress(LaminError, OSError):
-        store = Store(config.configuration().storage)
-        if store.is_local and (storage_id := store.read_marker()) is not None:
-            root = Path(store.root)
-    return hooks.code_key(path, root, storage_id)
+    """The same as :func:`key_of` without the database."""
+    return Project.unopened().key_of(path)

@@ -5,16 +5,14 @@ from __future__ import annotations
 import inspect
 import sys
 from collections.abc import Callable, Iterable
-from contextlib import suppress
 from dataclasses import dataclass, fields
 from functools import cache
 from pathlib import Path, PurePath
 from typing import Any, Literal
 
 from lamindb import config
-from lamindb.errors import LaminError
-from lamindb.hooks import InferredTransform, code_key, source_hash
-from lamindb.storage.store import Store
+from lamindb.hooks import InferredTransform, source_hash
+from lamindb.storage.project import Project
 
 Kind = Literal["flow", "task"]
 
@@ -115,13 +113,8 @@ def _plain(name: str) -> str:
 
 @cache
 def _place_of(path: Path) -> str:
-    """Return the key of a file without asking the database: the storage's marker names its id."""
-    root, storage_id = None, None
-    with suppress(LaminError, OSError):
-        store = Store(config.configuration().storage)
-        if store.is_local and (storage_id := store.read_marker()) is not None:
-            root = Path(store.root)
-    return code_key(path, root, storage_id)
+    """Return the key of a file without asking the database."""
+    return Project.unopened().key_of(path)
 
 
 def _file_of(function: Callable[..., Any]) -> Path | None:

@@ -6,8 +6,8 @@ import os
 from pathlib import Path
 from typing import Any
 
-from lamindb import config
-from lamindb.hooks import InferredTransform, code_key, mask_text, source_hash
+from lamindb.hooks import InferredTransform, mask_text, source_hash
+from lamindb.storage.project import Project
 
 
 def location_of(source: Any) -> str:
@@ -23,7 +23,7 @@ class Namer:
 
     def __init__(self, snakefile: str) -> None:
         self.snakefile = snakefile
-        self._root, self._storage_id = _storage()
+        self._project = Project.unopened()
         self._key = self._key_of(snakefile)
         self._rules: dict[tuple[str, str | None], InferredTransform] = {}
         self._texts: dict[str, tuple[Any, str | None]] = {}
@@ -72,7 +72,7 @@ class Namer:
     def _key_of(self, path: str) -> str:
         if not os.path.isabs(path):  # noqa: PTH117 - a URL
             return path
-        return code_key(Path(path), self._root, self._storage_id)
+        return self._project.key_of(Path(path))
 
     def _text(self, path: str) -> str | None:
         """Return what a file of code says, reading it again only when it was changed."""
@@ -89,17 +89,6 @@ class Namer:
                 text = None
             self._texts[path] = seen, text
         return text
-
-
-def _storage() -> tuple[Path | None, str | None]:
-    """Return root and id of the instance's storage, as far as its folder says them."""
-    from lamindb.storage.store import Store
-
-    storage = config.configuration().storage
-    if config.is_remote(storage):
-        return None, None
-    marker = Store(storage).read_marker()
-    return (Path(storage), marker) if marker is not None else (None, None)
 
 
 def _type_of(rule: Any) -> Any:
