@@ -139,6 +139,33 @@ def test_a_fault_of_ours_is_said_and_the_rest_is_recorded(project: Project):
     assert [run["status"] for run in records.runs] == ["completed"] * 4
 
 
+OLD = """
+import sys
+from snakemake.logging import LoggerManager
+
+def stop(self):
+    if self.queue_listener is not None and self.queue_listener._thread is not None:
+        self.queue_listener.stop()
+
+LoggerManager.stop = stop
+from snakemake.cli import main
+main([*sys.argv[1:], "--cores", "1", "--logger", "lamindb"])
+"""
+
+
+def test_a_workflow_of_a_snakemake_that_closes_no_handlers_ends_with_its_process(project: Project):
+    """As 9.0 does: its logging ends after everything else, when nothing can be recorded any more,
+    and with a full disk not kept either."""
+    project.snakefile(SNAKEFILE)
+    project.environment |= {
+        "LAMINDB_SPOOL_DIR": "/dev/full/spool",
+        "LAMINDB_STATE_DIR": "/dev/full",
+    }
+    done = project.python(OLD)
+    assert done.code == 0, done.err
+    check(project)
+
+
 TWICE = """
 from pathlib import Path
 from snakemake.api import SnakemakeApi

@@ -6,6 +6,7 @@ rest is done by threads of ours.
 
 from __future__ import annotations
 
+import atexit
 import datetime as dt
 import logging
 import os
@@ -146,6 +147,7 @@ class Recording:
         if self._is_over:
             return
         self._is_over = True
+        atexit.unregister(self.finish)
         if self._has_begun:
             at = utc_now()
             for state in self._jobs.values():
@@ -239,6 +241,8 @@ class Recording:
                 details={name: value for name, value in details.items() if value is not None},
             )
         )
+        # older versions close no handlers; registered now, it is called before the recorder ends
+        atexit.register(self.finish)
 
     def _write_start(
         self, state: JobState, at: dt.datetime, said: Mapping[str, Any], inputs: list[Seen]
