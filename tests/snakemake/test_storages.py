@@ -2,6 +2,7 @@
 
 import os
 import shutil
+from importlib.metadata import version
 
 import boto3
 import pytest
@@ -55,6 +56,10 @@ exec cp -p "$1" "$2"
 """
 
 
+@pytest.mark.skipif(
+    version("snakemake-storage-plugin-fs") < "1.1" and shutil.which("rsync") is None,
+    reason="this version of Snakemake's fs storage needs rsync",
+)
 def test_files_in_a_folder_that_is_a_storage_are_known_by_their_place_there(project: Project):
     project.snakefile(SNAKEFILE)
     project.write(far__source_txt="source\n")
