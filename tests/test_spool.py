@@ -250,6 +250,23 @@ def test_a_script_ends_as_without_us_while_the_database_is_out_of_reach(
     assert told() == COMPLETE
 
 
+def test_a_script_that_does_not_wait_for_the_database_says_which_did_not_take_all(
+    database: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    instance.reset()
+    monkeypatch.setenv("LAMINDB_BUSY_TIMEOUT", "30")
+    monkeypatch.setenv("LAMINDB_DRAIN_TIMEOUT", "0.3")
+    back_to_normal = lock(database)
+    done = subprocess.run(
+        python(TELL + "sys.exit(4)", "one"), capture_output=True, text=True, timeout=25
+    )
+    back_to_normal()
+    assert done.returncode == 4
+    assert len(done.stderr.splitlines()) == 1, done.stderr
+    assert f"the database {database} did not take all within 0.3 s" in done.stderr
+    assert told() == COMPLETE
+
+
 def test_a_database_that_comes_back_gets_what_has_waited(
     database: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -160,8 +160,9 @@ class Recorder:
         """Say, unless the reason was said, that some of what was told is not recorded yet."""
         self._trouble.warn_once(
             "database",
-            f"the database did not take all within {limit_s:g} s: what is left waits on disk, and "
-            f"is recorded when the instance {self.config.name!r} is next opened",
+            f"the database {self.config.database} did not take all within {limit_s:g} s: what is "
+            f"left waits on disk, and is recorded when the instance {self.config.name!r} is next "
+            "opened",
         )
 
     def close(self) -> None:

@@ -318,14 +318,14 @@ def _refuse_database_of_others(database: Database, wanted: InstanceConfig, store
     if not migrate.is_instance(database):
         if foreign := migrate.foreign_tables(database):
             raise SetupError(
-                f"the database {wanted.sqlite_path or wanted.db} holds other tables than lamindb's "
+                f"the database {wanted.database} holds other tables than lamindb's "
                 f"({', '.join(foreign[:5])}): give one of its own, new or empty"
             )
         return
     other = _sharing(_roots(database, wanted), wanted)
     if other is not None:
         raise SetupError(
-            f"the database {wanted.sqlite_path or wanted.db} holds the records of the instance "
+            f"the database {wanted.database} holds the records of the instance "
             f"{other.name!r} with storage {other.storage}: give another one, or 'lamin load "
             f"{other.storage}' and add {store.root} to it with ln.add(ln.Storage(...))"
         )
@@ -340,7 +340,7 @@ def _refuse_to_delete_of_others(database: Database, found: InstanceConfig) -> No
     other = _sharing(roots, found)
     if other is not None:
         raise SetupError(
-            f"the database {found.sqlite_path or found.db} also holds the records of the instance "
+            f"the database {found.database} also holds the records of the instance "
             f"{other.name!r} with storage {other.storage}, which would go with those of "
             f"{found.name!r}: nothing was deleted; delete single records with ln.delete"
         )

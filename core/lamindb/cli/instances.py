@@ -8,7 +8,6 @@ import click
 
 from lamindb import config, setup
 from lamindb.cli import output
-from lamindb.config import InstanceConfig
 from lamindb.errors import LaminError
 
 
@@ -28,7 +27,7 @@ def init(storage: str, name: str | None, db: str | None) -> None:
         state = ", which was there already" if known is not None else ""
     click.echo(f"instance {made.name}{state}")
     click.echo(f"  storage   {made.storage}")
-    click.echo(f"  database  {_place(made)}")
+    click.echo(f"  database  {made.database}")
     click.echo("Used in this folder and below it, and by you wherever no other instance is.")
 
 
@@ -62,7 +61,7 @@ def info(as_json: bool) -> None:
         (
             ("instance", found.instance),
             ("storage", found.storage),
-            ("database", _place(setup.settings.instance)),
+            ("database", setup.settings.instance.database),
             ("user", found.user),
             ("configured in", found.configured_in or "the environment"),
             ("records", setup.in_words(found.counts)),
@@ -86,7 +85,3 @@ def delete(instance: str | None, force: bool) -> None:
     """Delete an instance's records, never its data."""
     setup.delete(instance, force=force)
     click.echo("The records are deleted; the data in the storage is untouched.")
-
-
-def _place(found: InstanceConfig) -> str:
-    return str(found.sqlite_path or found.db)

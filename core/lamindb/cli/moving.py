@@ -78,7 +78,7 @@ def _print(moved: Moved) -> None:
         f"instance {made.name}{', which had been migrated already' if moved.was_there else ''}"
     )
     click.echo(f"  storage   {made.storage}")
-    click.echo(f"  database  {made.sqlite_path or made.db}")
+    click.echo(f"  database  {made.database}")
     click.echo()
     output.print_table(
         ("what", "old", "new", "compared"), list(_lines(moved)), right=("old", "new")

@@ -84,6 +84,11 @@ class InstanceConfig:
         """The database file; None for a database server."""
         return Path(self.db.split("///", 1)[1]) if self.is_sqlite else None
 
+    @property
+    def database(self) -> str:
+        """What to call the database in messages: its file, or its URL without the password."""
+        return str(self.sqlite_path or self.db)
+
 
 # the instance that this process has loaded, whatever the environment says
 _chosen: InstanceConfig | None = None

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import quote
 
-from sqlalchemy import Connection, Engine, Table, create_engine, event, make_url, text
+from sqlalchemy import Connection, Engine, Table, create_engine, event, text
 from sqlalchemy.exc import DBAPIError, IntegrityError, OperationalError, StatementError
 from sqlalchemy.pool import QueuePool
 
@@ -144,7 +144,7 @@ class Database:
     def explain(self, error: DBAPIError) -> DatabaseError:
         """Return what a driver's error means for the user."""
         what = str(error.orig).strip().splitlines()[0] if str(error.orig).strip() else str(error)
-        where = self.config.sqlite_path or make_url(self.config.db).render_as_string()
+        where = self.config.database
         if "malformed" in what or "not a database" in what:
             return DatabaseCorruptError(
                 f"the database {where} is damaged ({what}): put back a backup of it; "

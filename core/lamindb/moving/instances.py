@@ -185,7 +185,7 @@ class _Move:
                 )
 
     def _refuse_other_instance(self) -> dict[str, Tally]:
-        where = self.target.config.sqlite_path or self.target.config.db
+        where = self.target.config.database
         found = self._compare() if _is_current(self.target) else None
         if found is None:
             raise SetupError(
@@ -262,7 +262,7 @@ def _refuse_unsettled(here: Instance) -> None:
 def _refuse_same(here: Instance, target: Database) -> None:
     if target.config.db == here.config.db:
         raise SetupError(
-            f"{target.config.sqlite_path or target.config.db} is the database of the instance "
+            f"{target.config.database} is the database of the instance "
             f"{here.name!r} itself: give another one"
         )
 

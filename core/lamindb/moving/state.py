@@ -107,7 +107,7 @@ def begin(target: Database, source: InstanceConfig, storage_id: str, storage: st
     Raises: SetupError: the database holds something else, or another process is at it.
     """
     origin = {"db": source.db, "storage": storage_id}
-    where = target.config.sqlite_path or target.config.db
+    where = target.config.database
     migrate.create_file(target)
     if not migrate.is_instance(target):
         if foreign := migrate.foreign_tables(target):
