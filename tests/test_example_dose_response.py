@@ -50,7 +50,9 @@ def truth(wells: pd.DataFrame) -> pd.Series:
     )
 
 
-@pytest.mark.parametrize("seed", [5, 1, 2, 3])
+@pytest.mark.parametrize(
+    "seed", [5, *(pytest.param(seed, marks=pytest.mark.full) for seed in (1, 2, 3))]
+)
 def test_the_fits_recover_the_ic50_and_slope_the_data_were_made_from(
     steps: ModuleType, tmp_path: Path, seed: int
 ) -> None:

@@ -174,6 +174,7 @@ def test_a_zip_holds_all_upstream_when_asked_to(project: Path) -> None:
     assert packed - {each for each in names if each.startswith("environments/")} <= set(names)
 
 
+@pytest.mark.full
 def test_odd_names_folders_and_versions_are_exported_valid(project: Path, tmp_path: Path) -> None:
     run = ln.track(ln.Transform(ODD[0]), params={name: name for name in ODD})
     for number, name in enumerate(ODD):

@@ -193,6 +193,7 @@ def test_the_cells_are_a_script_too(guided: Path) -> None:
     assert ln.select(ln.Transform).one().type == "script"
 
 
+@pytest.mark.full
 def test_the_script_stops_at_the_pictures_hash_without_a_network(guided: Path) -> None:
     Path("guide.py").write_text(script_of_the_guide())
     done = subprocess.run([sys.executable, "guide.py"], capture_output=True, text=True)
@@ -287,6 +288,7 @@ def test_jupyter_and_papermill_name_it_too_unless_the_user_does(
     assert config.notebook_path() is None
 
 
+@pytest.mark.full
 def test_a_variable_of_ours_that_names_no_notebook_is_reported(
     project: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -353,6 +355,7 @@ def test_a_changed_notebook_is_a_new_version_and_the_same_code_reuses_its_own(
     assert [each.title for each in ln.select(ln.Transform).all()] == ["A", "B"]
 
 
+@pytest.mark.full
 def test_a_notebook_that_is_edited_while_it_runs_stays_one_run_of_one_version(
     project: Path,
 ) -> None:

@@ -420,7 +420,7 @@ def test_a_process_killed_after_any_step_leaves_all_or_nothing(
     fresh: Fresh,
     steps: Steps,
 ):
-    kill(act, warm, fresh, steps(14))
+    kill(act, warm, fresh, steps(6))
 
 
 @pytest.mark.parametrize(
@@ -432,7 +432,7 @@ def test_a_process_killed_after_any_step_leaves_all_or_nothing_without_hard_link
     fresh: Fresh,
     steps: Steps,
 ):
-    kill(act, warm, fresh, steps(10), without_links=True)
+    kill(act, warm, fresh, steps(4), without_links=True)
 
 
 def open_and_die_after(number: int) -> None:
@@ -450,7 +450,7 @@ def test_one_that_is_killed_while_it_cleans_up_leaves_the_rest_to_the_next(
     fresh()
     effects = int(warm.fork(count_effects, act, False).join())
     after = open_afresh()
-    for first in steps(2)(effects):
+    for first in steps(1)(effects):
         fresh()
         warm.fork(die_after, act, first, False).wait()
         second = 0
@@ -570,7 +570,7 @@ def test_two_processes_on_the_same_files_act_as_if_one_came_after_the_other(
     monkeypatch: pytest.MonkeyPatch,
     steps: Steps,
 ):
-    interleave(act, other, warm, fresh, monkeypatch, steps(4))
+    interleave(act, other, warm, fresh, monkeypatch, steps(2))
 
 
 @pytest.mark.parametrize(
@@ -591,7 +591,7 @@ def test_a_process_that_stood_still_for_longer_than_its_lease_finds_its_work_und
     monkeypatch: pytest.MonkeyPatch,
     steps: Steps,
 ):
-    interleave(act, other, warm, fresh, monkeypatch, steps(5), lease_s=0.05)
+    interleave(act, other, warm, fresh, monkeypatch, steps(2), lease_s=0.05)
 
 
 # --- killed at random -----------------------------------------------------------------------------

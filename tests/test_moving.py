@@ -404,6 +404,7 @@ def test_killed_at_any_step_it_goes_on_when_run_again(
     assert (contents(source), tree("mydata")) == (before, old)
 
 
+@pytest.mark.full
 def test_killed_on_its_way_to_postgresql_and_s3_it_goes_on(
     source: config.InstanceConfig,
     warm: WarmProcess,

@@ -209,6 +209,7 @@ def test_two_thousand_nodes_open_on_a_view_that_can_be_read(project: Path, brows
         assert "have no room" in seen.page.locator("#ln-hint").inner_text()
 
 
+@pytest.mark.full
 def test_ten_thousand_children_of_one_run_stay_one_node(project: Path, browser: Any) -> None:
     fan(lanes=10_000, stages=1)
     drawn = picture(ln.lineage("flow").subject)
@@ -256,6 +257,7 @@ def test_one_file_a_gone_object_and_a_run_that_runs_are_useful_views(
         assert "started" in seen.panel()
 
 
+@pytest.mark.full
 def test_it_can_be_used_on_a_narrow_screen(project: Path, browser: Any) -> None:
     tell_study(project)
     size = {"width": 420, "height": 740}

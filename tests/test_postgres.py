@@ -300,7 +300,10 @@ print(ln.context.run.id == run.id)
 @pytest.mark.observing
 @pytest.mark.parametrize(
     "is_back",
-    [pytest.param(True, marks=pytest.mark.full, id="restarted"), pytest.param(False, id="stopped")],
+    [
+        pytest.param(True, marks=pytest.mark.full, id="restarted"),
+        pytest.param(False, marks=pytest.mark.full, id="stopped"),
+    ],
 )
 def test_a_server_restarted_or_stopped_in_a_script_loses_nothing(
     own_postgres: Server, is_back: bool

@@ -170,7 +170,7 @@ def test_content_that_came_back_is_compared_with_the_one_between(tell: Teller) -
     assert ln.why(old).answer.endswith("because of params: p: 1 → 2")
 
 
-@pytest.mark.databases
+@pytest.mark.databases("full")
 def test_a_chain_of_yesterdays_is_followed_to_its_end(tell: Teller) -> None:
     days = 25
     for text in ("", "b"):

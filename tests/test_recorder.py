@@ -421,6 +421,7 @@ def record(batches: Sequence[Sequence[Event]]) -> None:
         recording.record_files(here, [each for each in batch if isinstance(each, of_files)])
 
 
+@pytest.mark.databases("full")
 @pytest.mark.parametrize(
     "examples", [40, pytest.param(1000, marks=[pytest.mark.full, pytest.mark.timeout(900)])]
 )

@@ -107,6 +107,7 @@ for number in range(5):
 """
 
 
+@pytest.mark.full
 def test_two_writers_of_one_key_lose_nothing_where_conditions_are_ignored(
     objects: Objects, proxy: Proxy, tmp_path: Path
 ) -> None:
@@ -217,6 +218,7 @@ def test_doctor_asks_for_lists_not_for_each_object(
     assert folder.id in {finding.subject for finding in doctor.examine()}
 
 
+@pytest.mark.full
 def test_half_an_object_that_was_resumed_is_whole(
     objects: Objects, proxy: Proxy, bucket: str, s3: str, tmp_path: Path
 ) -> None:

@@ -238,6 +238,7 @@ def test_a_workflow_that_runs_is_followed_to_its_end(server: Server, browser: An
         seen.page.get_by_text("the end").first.wait_for()
 
 
+@pytest.mark.full
 def test_the_picture_follows_a_workflow_and_stays_as_people_have_it(
     server: Server, browser: Any
 ) -> None:

@@ -34,7 +34,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.path.is_relative_to(here):
             # a server takes its time to start on a busy machine, and says itself if it does not
-            item.add_marker(pytest.mark.timeout(60, func_only=True))
+            item.add_marker(pytest.mark.timeout(180, func_only=True))
 
 
 @pytest.fixture(scope="session")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from prefect_scripts import Runner, linked, names, run_of, runs
 
 import lamindb as ln
@@ -130,6 +131,7 @@ def test_keys_and_caches_are_the_same_with_and_without_tracking(run: Runner) -> 
         assert [again[2], again[5]] == [plain[2], plain[5]]
 
 
+@pytest.mark.full
 def test_background_tasks_of_one_name_keep_apart(run: Runner) -> None:
     run(
         """

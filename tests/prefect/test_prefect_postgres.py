@@ -49,6 +49,7 @@ def shared(run: Runner, own_postgres: Server) -> Iterator[Server]:
     instance.reset()
 
 
+@pytest.mark.full
 def test_a_server_restarted_in_the_middle_of_a_flow_loses_nothing(
     run: Runner, shared: Server
 ) -> None:

@@ -53,6 +53,7 @@ def test_a_killed_script_is_found_aborted_with_what_it_had_read(run: Runner) -> 
     assert run_of("long").outputs == []
 
 
+@pytest.mark.full
 def test_served_runs_that_are_killed_or_cancelled_from_outside_end_so(run: Runner) -> None:
     served = run.process(
         """

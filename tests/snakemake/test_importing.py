@@ -89,6 +89,7 @@ def test_importing_again_adds_nothing(records: Records):
     assert len(records.files) == 4
 
 
+@pytest.mark.full
 def test_what_was_recorded_while_it_ran_is_not_imported_and_has_the_same_version(
     project: Project,
 ):

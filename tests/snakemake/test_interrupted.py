@@ -60,10 +60,15 @@ def appears(path: Path, process) -> None:
 @pytest.mark.parametrize(
     ("number", "all_of_it", "slow"),
     [
-        (signal.SIGINT, True, "cancelled"),
-        (signal.SIGTERM, False, "completed"),
+        pytest.param(signal.SIGINT, True, "cancelled", id="SIGINT as by Ctrl-C"),
+        pytest.param(
+            signal.SIGTERM,
+            False,
+            "completed",
+            id="SIGTERM to the process alone",
+            marks=pytest.mark.full,
+        ),
     ],
-    ids=["SIGINT as by Ctrl-C", "SIGTERM to the process alone"],
 )
 def test_a_stopped_workflow_is_cancelled_and_ends_as_without_us(
     project: Project, tmp_path: Path, number: int, all_of_it: bool, slow: str

@@ -133,6 +133,7 @@ def test_holding_in_threads_loses_no_descriptor(tmp_path: Path):
     assert holder._count == 0
 
 
+@pytest.mark.full
 def test_a_notebook_knows_the_run_of_its_job(project: Project):
     cell = "import lamindb as ln\nrun = ln.track()\nopen(snakemake.output[0], 'w').write(run.id)\n"
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell)])

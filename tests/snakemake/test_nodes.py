@@ -170,7 +170,7 @@ def check(bucket: str, body: str) -> None:
     assert {first.id, last.id} <= set(ln.lineage(result).upstream()["run_id"])
 
 
-@pytest.mark.timeout(120, func_only=True)
+@pytest.mark.full
 def test_files_of_jobs_that_only_s3_and_the_nodes_have(
     project: Project, bucket: str, tmp_path: Path
 ):

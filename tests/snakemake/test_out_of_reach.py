@@ -55,7 +55,6 @@ def test_a_locked_database_holds_nobody_up_and_is_told_later(project: Project):
 
 
 @pytest.mark.full
-@pytest.mark.timeout(120)
 def test_a_database_locked_for_thirty_seconds_loses_nothing(project: Project):
     project.snakefile(SNAKEFILE.replace("echo", "sleep 2; echo"))
     holder = sqlite3.connect(project.sqlite, check_same_thread=False)
@@ -200,6 +199,7 @@ def test_workflows_in_one_process_are_told_apart_and_children_of_who_started_the
         assert sum(run["parent_id"] == workflow["id"] for run in records.jobs) == 4
 
 
+@pytest.mark.full
 def test_four_workflows_at_once_lose_and_double_nothing(project: Project):
     text = SNAKEFILE.replace('"{number}.txt"', "f\"{config['to']}/{{number}}.txt\"")
     project.snakefile(text)

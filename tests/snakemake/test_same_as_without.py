@@ -55,6 +55,12 @@ rule total:
     output: "total.txt"
     shell: "ls {input} > {output}"
 """,
+    "shadow": "rule make:\n    output: 'a.txt'\n    shadow: 'minimal'\n"
+    "    shell: 'touch rest; echo a > {output}'\n",
+    "error in the Snakefile": "rule make:\n    output: 'a.txt'\n    shel: 'true'\n",
+    "exception in params": "def bad(wildcards):\n    raise ValueError('no')\n"
+    "rule make:\n    output: 'a.txt'\n    params: x=bad\n    shell: 'echo {params.x} > {output}'\n",
+    # --- the rest in the full run
     "missing output": ("rule make:\n    output: 'a.txt'\n    shell: 'true'\n", "--latency-wait 0"),
     "pipe": """
 rule all:
@@ -75,11 +81,6 @@ rule two:
         "rule c:\n    input: 'a'\n    output: 'c'\n    shell: 'touch {output}'\n",
         "-k",
     ),
-    "shadow": "rule make:\n    output: 'a.txt'\n    shadow: 'minimal'\n"
-    "    shell: 'touch rest; echo a > {output}'\n",
-    "error in the Snakefile": "rule make:\n    output: 'a.txt'\n    shel: 'true'\n",
-    "exception in params": "def bad(wildcards):\n    raise ValueError('no')\n"
-    "rule make:\n    output: 'a.txt'\n    params: x=bad\n    shell: 'echo {params.x} > {output}'\n",
     "protected, touch, ensure": """
 rule all:
     input: "p", "t", "e"
@@ -92,7 +93,6 @@ rule e:
     output: ensure("e", non_empty=True)
     shell: "echo 1 > {output}"
 """,
-    # --- the rest in the full run
     "plain": MAKE,
     "dry run": (MAKE, "-n"),
     "touch": (MAKE, "--touch"),
@@ -190,7 +190,7 @@ rule use:
     "many": "rule all:\n    input: expand('n/{i}', i=range(30))\n"
     "rule make:\n    output: 'n/{i}'\n    shell: 'touch {output}'\n",
 }
-ORDINARY = 12
+ORDINARY = 7
 
 
 def test_there_are_enough_of_them():
