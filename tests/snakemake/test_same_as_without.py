@@ -60,6 +60,11 @@ rule total:
     "error in the Snakefile": "rule make:\n    output: 'a.txt'\n    shel: 'true'\n",
     "exception in params": "def bad(wildcards):\n    raise ValueError('no')\n"
     "rule make:\n    output: 'a.txt'\n    params: x=bad\n    shell: 'echo {params.x} > {output}'\n",
+    "plain": MAKE,
+    "dry run": (MAKE, "-n"),
+    "touch": (MAKE, "--touch"),
+    "unlock": (MAKE, "--unlock"),
+    "lint": (MAKE, "--lint"),
     # --- the rest in the full run
     "missing output": ("rule make:\n    output: 'a.txt'\n    shell: 'true'\n", "--latency-wait 0"),
     "pipe": """
@@ -93,17 +98,12 @@ rule e:
     output: ensure("e", non_empty=True)
     shell: "echo 1 > {output}"
 """,
-    "plain": MAKE,
-    "dry run": (MAKE, "-n"),
-    "touch": (MAKE, "--touch"),
     "force all": (MAKE, "--forceall"),
     "quiet": (MAKE, "-q"),
     "print shell commands": (MAKE, "-p"),
-    "unlock": (MAKE, "--unlock"),
     "list rules": (MAKE, "--list-rules"),
     "summary": (MAKE, "--summary"),
     "dag": (MAKE, "--dag"),
-    "lint": (MAKE, "--lint"),
     "delete all output": (MAKE, "--delete-all-output"),
     "keep incomplete": (
         "rule make:\n    output: 'a.txt'\n    shell: 'echo half > {output}; exit 1'\n",
@@ -190,7 +190,7 @@ rule use:
     "many": "rule all:\n    input: expand('n/{i}', i=range(30))\n"
     "rule make:\n    output: 'n/{i}'\n    shell: 'touch {output}'\n",
 }
-ORDINARY = 7
+ORDINARY = 12
 
 
 def test_there_are_enough_of_them():
