@@ -8,7 +8,8 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator
 from functools import cache
-from importlib.metadata import EntryPoint, distributions
+from importlib.metadata import Distribution, EntryPoint, distributions
+from pathlib import Path
 from typing import Any
 
 import pluggy
@@ -55,12 +56,28 @@ def entry_points(group: str) -> Iterator[EntryPoint]:
     Reads the metadata only of distributions that name the group: there may be hundreds of others.
     """
     seen: set[str] = set()
+    header = f"[{group}]".encode()
     for distribution in distributions():
-        text = distribution.read_text("entry_points.txt") or ""
-        if f"[{group}]" not in text or distribution.name in seen:
+        if header not in _entry_points_text(distribution):
             continue
-        seen.add(distribution.name)
-        yield from distribution.entry_points.select(group=group)
+        # importlib.metadata's own takes it from the folder's name, without parsing METADATA
+        name = getattr(distribution, "_normalized_name", None) or distribution.name
+        if name not in seen:
+            seen.add(name)
+            yield from distribution.entry_points.select(group=group)
+
+
+def _entry_points_text(distribution: Distribution) -> bytes:
+    """The distribution's ``entry_points.txt``, of a folder in a tenth of ``read_text``'s time."""
+    folder = getattr(distribution, "_path", None)  # of importlib.metadata's own, and only of those
+    if not isinstance(folder, Path):
+        return (distribution.read_text("entry_points.txt") or "").encode()
+    try:
+        # hundreds of paths take longer to make than their files to read
+        with open(f"{folder}/entry_points.txt", "rb", buffering=0) as stream:  # noqa: PTH123
+            return stream.readall()
+    except OSError:
+        return b""
 
 
 def are_loaded() -> bool:
