@@ -9,6 +9,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -90,10 +91,19 @@ class Project:
     def snakefile(self, text: str) -> None:
         (self.folder / "Snakefile").write_text(text)
 
-    def start(self, *arguments: str, plugin: bool = True, **environment: str) -> Any:
-        """Start the command in an interpreter of its own, and a session that can be signalled."""
+    def start(
+        self,
+        *arguments: str,
+        plugin: bool = True,
+        prefix: Sequence[str] = (),
+        **environment: str,
+    ) -> Any:
+        """Start the command in an interpreter of its own, and a session that can be signalled.
+
+        Args: prefix: a command that runs the one which follows it.
+        """
         return subprocess.Popen(
-            command(*arguments, plugin=plugin),
+            [*prefix, *command(*arguments, plugin=plugin)],
             cwd=self.folder,
             env=self.environment | environment,
             stdout=subprocess.PIPE,
@@ -112,7 +122,9 @@ class Project:
         given = command(*arguments, plugin=plugin)
         return Done(*warm().run(given[1:], self.folder, self.environment | environment))
 
-    def python(self, code: str, stdin: str = "", timeout_s: float = 55, **environment: str) -> Done:
+    def python(
+        self, code: str, stdin: str = "", timeout_s: float = 150, **environment: str
+    ) -> Done:
         done = subprocess.run(
             [sys.executable, "-c", code],
             input=stdin,
@@ -158,7 +170,7 @@ def warm() -> WarmSnakemake:
     return started
 
 
-def wait(process: Any, timeout_s: float = 55) -> Done:
+def wait(process: Any, timeout_s: float = 150) -> Done:
     try:
         out, err = process.communicate(timeout=timeout_s)
     except subprocess.TimeoutExpired:
