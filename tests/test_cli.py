@@ -772,6 +772,21 @@ def test_show_of_an_older_version_says_so_and_what_it_was_made_from(project: Pat
     assert lamin_json("show", "a.txt")["file"]["id"] == new.id
 
 
+def test_a_file_whose_object_is_gone_is_said_to_be(project: Path) -> None:
+    step("first", outputs=("a.txt",))
+    step("read", ("a.txt",), ("b.txt",))
+    (project / "mydata/a.txt").unlink()
+    assert tree("b.txt") == [
+        "b.txt",
+        "└── by read",
+        "    └── a.txt  11 B  gone",
+        "        └── by first",
+    ]
+    assert tree("a.txt") == ["a.txt  gone", "└── by first"]
+    assert re.search(r"^path .*a\.txt, gone$", lamin("show", "a.txt"), re.MULTILINE)
+    assert not re.search(r"^path .* gone$", lamin("show", "b.txt"), re.MULTILINE)
+
+
 def test_show_of_a_run_lists_what_it_read_and_wrote(project: Path) -> None:
     runs = study()
     text = lamin("show", runs["clean"].id)
@@ -876,9 +891,9 @@ def test_a_long_way_back_is_cut_with_a_hint_and_shown_whole_when_asked_for(proje
     assert len(shown) == 1 + 2 * 10 + 1
     assert shown[-1].strip() == "└── … 490 more runs upstream; --depth shows more"
     assert [line.strip() for line in tree("499.txt", "--depth", "1")] == [
-        "499.txt",
+        "499.txt  gone",  # of all but the first there is no object
         "└── by step 0",
-        "└── 498.txt  12 B",
+        "└── 498.txt  12 B  gone",
         "└── … 499 more runs upstream; --depth shows more",
     ]
     whole = tree("499.txt", "--depth", "500")

@@ -7,15 +7,13 @@ from typing import Any
 import click
 from sqlalchemy import desc, select
 
-from lamindb import instance
 from lamindb.cli import output
 from lamindb.db.schema import file, run, run_file, transform, user
-from lamindb.errors import LaminError
 from lamindb.graph.model import Subject, label
+from lamindb.graph.picture import object_of
 from lamindb.graph.references import find, rows
 from lamindb.graph.tree import tree
 from lamindb.graph.walking import load
-from lamindb.storage.store import VERSIONS
 
 _DEPTH = 10
 _LISTED = 200
@@ -91,12 +89,8 @@ def _latest(row: dict[str, Any]) -> str:
 
 
 def _place(row: dict[str, Any]) -> str | None:
-    object_name = f"{row['id']}{row['suffix']}"
-    key = (row["key"] or object_name) if row["is_latest"] else f"{VERSIONS}/{object_name}"
-    try:
-        return instance.current().location(row["storage_id"]).store.uri(key)
-    except LaminError:
-        return None  # a folder of another host
+    path, is_gone = object_of(row)
+    return f"{path}, gone" if is_gone else path
 
 
 def _by(row: dict[str, Any]) -> str:

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from lamindb import display
 from lamindb.graph.folding import Group, fold
-from lamindb.graph.model import Direction, Graph, Node, label
+from lamindb.graph.model import Direction, Graph, Node, Row, label
+from lamindb.graph.picture import object_of
 
 if TYPE_CHECKING:
     from rich.text import Text
@@ -65,7 +66,10 @@ class _Walk:
 
         subject = self._graph.subject.node
         if subject[0] == "file":
-            root = Tree(Text(display.printable(label(self._graph.files[subject[1]])), style="bold"))
+            row = self._graph.files[subject[1]]
+            text = Text(display.printable(label(row)), style="bold")
+            text.append(_gone([row]), style="not bold red")
+            root = Tree(text)
             self._expand_files(root, subject, 0)
         else:
             root = Tree(self._describe_runs(subject, "run "))
@@ -174,6 +178,7 @@ class _Walk:
         if older:
             words = f"{older:,} older versions" if isinstance(item, Group) else "an older version"
             text.append(f"  {words}", style="yellow")
+        text.append(_gone(files), style="red")
         return text
 
     def _describe_runs(self, item: Item, before: str) -> Text:
@@ -228,6 +233,14 @@ def _name(item: Item) -> str:
 
 def _members(item: Item) -> list[str]:
     return item.members if isinstance(item, Group) else [item[1]]
+
+
+def _gone(files: list[Row]) -> str:
+    """Say of how many files the object is gone."""
+    count = sum(object_of(row)[1] for row in files)
+    if count == 0:
+        return ""
+    return "  gone" if len(files) == 1 else f"  {count:,} gone"
 
 
 def _rest(count: int, forth: bool) -> str:
