@@ -149,16 +149,20 @@ def test_timeouts_fail_wherever_the_code_runs(run: Runner) -> None:
         async def async_slow():
             await asyncio.sleep(20)
 
-        @flow(timeout_seconds=2)
-        async def slow_flow():
+        @flow
+        async def tasks():
             tried(sync_slow)
             try:
                 await async_slow()
             except TimeoutError:
                 pass
             tried(in_thread.submit().result)
+
+        @flow(timeout_seconds=0.5)
+        async def slow_flow():
             await asyncio.sleep(30)
 
+        tried(asyncio.run, tasks())
         tried(asyncio.run, slow_flow())
         """,
         imports=TRYING,
