@@ -68,7 +68,7 @@ def entry_points(group: str) -> Iterator[EntryPoint]:
 
 
 def _entry_points_text(distribution: Distribution) -> bytes:
-    """The distribution's ``entry_points.txt``, of a folder in a tenth of ``read_text``'s time."""
+    """The distribution's ``entry_points.txt``, of a folder faster than by ``read_text``."""
     folder = getattr(distribution, "_path", None)  # of importlib.metadata's own, and only of those
     if not isinstance(folder, Path):
         return (distribution.read_text("entry_points.txt") or "").encode()
