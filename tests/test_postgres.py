@@ -298,13 +298,8 @@ print(ln.context.run.id == run.id)
 
 
 @pytest.mark.observing
-@pytest.mark.parametrize(
-    "is_back",
-    [
-        pytest.param(True, marks=pytest.mark.full, id="restarted"),
-        pytest.param(False, marks=pytest.mark.full, id="stopped"),
-    ],
-)
+@pytest.mark.full
+@pytest.mark.parametrize("is_back", [True, False], ids=["restarted", "stopped"])
 def test_a_server_restarted_or_stopped_in_a_script_loses_nothing(
     own_postgres: Server, is_back: bool
 ) -> None:

@@ -1101,6 +1101,7 @@ def test_a_name_means_the_transform_of_ones_own_project(project: Path) -> None:
     first, second = tracked("one"), tracked("two")
     assert first[0] != second[0]
     assert first[1] == "example.org/lab/one:clean (pipeline)"
+    assert tracked("one") == first
     assert tracked("one/deep/er") == first
     assert tracked("two", "fit")[1] == fit.key
     assert tracked("one", "fit")[1] == "example.org/lab/one:fit (pipeline)"
@@ -1109,7 +1110,7 @@ def test_a_name_means_the_transform_of_ones_own_project(project: Path) -> None:
     assert ln.select(ln.Transform, name="clean").count() == 3
     # added by hand, without a project: everybody's
     shared = ln.add(ln.Transform("report"))
-    assert tracked("two", "report")[0] == shared.id
+    assert tracked("one", "report")[0] == tracked("two", "report")[0] == shared.id
 
 
 def test_a_script_that_a_git_hook_runs_is_keyed_by_its_own_repository(
