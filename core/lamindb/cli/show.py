@@ -10,7 +10,7 @@ from sqlalchemy import desc, select
 from lamindb.cli import output
 from lamindb.db.schema import file, run, run_file, transform, user
 from lamindb.graph.model import Subject, label
-from lamindb.graph.picture import object_of
+from lamindb.graph.objects import object_of
 from lamindb.graph.references import find, rows
 from lamindb.graph.tree import tree
 from lamindb.graph.walking import load

@@ -8,7 +8,6 @@ from __future__ import annotations
 import datetime as dt
 from collections import defaultdict
 from collections.abc import Iterable
-from pathlib import Path
 from typing import Any
 
 from sqlalchemy import select
@@ -16,11 +15,10 @@ from sqlalchemy import select
 from lamindb import display, instance
 from lamindb._version import __version__
 from lamindb.db import schema
-from lamindb.errors import LaminError
 from lamindb.graph.folding import fold, levels
 from lamindb.graph.model import Graph, Node, Row, Subject, label
+from lamindb.graph.objects import object_of
 from lamindb.graph.walking import load, rows_in, totals
-from lamindb.storage.keys import object_key
 
 MOST_NODES = 3_000
 _MOST_RUNS = 2_000
@@ -294,20 +292,6 @@ def _bytes(size: int | None) -> str | None:
 
 def _last(key: str | None) -> str | None:
     return key.rsplit("/", 1)[-1] if key else None
-
-
-def object_of(row: Row) -> tuple[str | None, bool]:
-    """Return where a file's object lies, and whether it is gone from there.
-
-    None for a folder of another host. Behind a URL nothing is looked for.
-    """
-    try:
-        store = instance.current().location(row["storage_id"]).store
-    except LaminError:
-        return None, False
-    key = object_key(row["id"], row["key"], row["suffix"], is_latest=row["is_latest"])
-    path = store.uri(key)
-    return path, store.is_local and not Path(path).exists()
 
 
 def _handles() -> dict[str, str]:

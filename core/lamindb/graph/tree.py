@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from lamindb import display
 from lamindb.graph.folding import Group, fold
 from lamindb.graph.model import Direction, Graph, Node, Row, label
-from lamindb.graph.picture import object_of
+from lamindb.graph.objects import object_of
 
 if TYPE_CHECKING:
     from rich.text import Text

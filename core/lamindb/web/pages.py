@@ -16,8 +16,8 @@ from lamindb.graph import lineage
 from lamindb.graph.causes import why
 from lamindb.graph.compare import diff
 from lamindb.graph.model import Row, label
+from lamindb.graph.objects import object_of
 from lamindb.graph.page import as_script
-from lamindb.graph.picture import object_of
 from lamindb.graph.references import find, first, rows
 from lamindb.graph.staleness import stale_rows
 from lamindb.graph.walking import family_of
