@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -56,6 +57,26 @@ def registered() -> set[str]:
 
 def test_the_built_in_plugins_register_like_any_other() -> None:
     assert {"formats", "plain", "snakemake"} <= registered()
+
+
+@pytest.mark.parametrize("is_zipped", [False, True], ids=["folder", "zip"])
+def test_of_a_distribution_that_is_twice_on_the_path_the_first_counts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_zipped: bool
+) -> None:
+    for place, value in (("first", "one"), ("second", "two")):
+        info = tmp_path / place / f"Some_Thing-{len(value)}.dist-info"
+        info.mkdir(parents=True)
+        info.joinpath("METADATA").write_text(
+            "Metadata-Version: 2.1\nName: Some-Thing\nVersion: 3\n"
+        )
+        info.joinpath("entry_points.txt").write_text(f"[a.group]\nplugin = {value}:plugin\n")
+        path = info.parent
+        if is_zipped:
+            path = Path(shutil.make_archive(str(path), "zip", path))
+        monkeypatch.setattr(sys, "path", [*sys.path, str(path)])
+    found = list(manager.entry_points(group="a.group"))
+    assert [(each.name, each.value) for each in found] == [("plugin", "one:plugin")]
+    assert list(manager.entry_points(group="a")) == []
 
 
 def load_badly() -> Any:

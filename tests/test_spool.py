@@ -230,20 +230,32 @@ def damage(database: Path) -> Callable[[], None]:
     return lambda: database.write_bytes(content) and None
 
 
+@pytest.fixture
+def end_without(
+    database: Path, monkeypatch: pytest.MonkeyPatch
+) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Run a script to its end while something hinders the database, and take that away again."""
+
+    def run(
+        hinder: Callable[[Path], Callable[[], None]], busy_s: float, drain_s: float, code: str
+    ) -> subprocess.CompletedProcess[str]:
+        instance.reset()
+        monkeypatch.setenv("LAMINDB_BUSY_TIMEOUT", str(busy_s))
+        monkeypatch.setenv("LAMINDB_DRAIN_TIMEOUT", str(drain_s))
+        back_to_normal = hinder(database)
+        done = subprocess.run(python(TELL + code, "one"), capture_output=True, text=True)
+        back_to_normal()
+        return done
+
+    return run
+
+
 @pytest.mark.parametrize("hinder", [lock, take_away, damage])
 def test_a_script_ends_as_without_us_while_the_database_is_out_of_reach(
-    hinder: Callable[[Path], Callable[[], None]], database: Path, monkeypatch: pytest.MonkeyPatch
+    hinder: Callable[[Path], Callable[[], None]],
+    end_without: Callable[..., subprocess.CompletedProcess[str]],
 ) -> None:
-    instance.reset()
-    monkeypatch.setenv("LAMINDB_BUSY_TIMEOUT", "0.2")
-    monkeypatch.setenv("LAMINDB_DRAIN_TIMEOUT", "2")
-    back_to_normal = hinder(database)
-    done = subprocess.run(
-        python(TELL + "time.sleep(1.5); print('result'); sys.exit(4)", "one"),
-        capture_output=True,
-        text=True,
-    )
-    back_to_normal()
+    done = end_without(hinder, 0.2, 2, "time.sleep(1.5); print('result'); sys.exit(4)")
     assert (done.returncode, done.stdout) == (4, "result\n")
     assert len(done.stderr.splitlines()) == 1, done.stderr
     assert "waits on disk" in done.stderr
@@ -251,17 +263,10 @@ def test_a_script_ends_as_without_us_while_the_database_is_out_of_reach(
 
 
 def test_a_script_that_does_not_wait_for_the_database_says_which_did_not_take_all(
-    database: Path, monkeypatch: pytest.MonkeyPatch
+    database: Path, end_without: Callable[..., subprocess.CompletedProcess[str]]
 ) -> None:
-    instance.reset()
-    monkeypatch.setenv("LAMINDB_BUSY_TIMEOUT", "30")
-    monkeypatch.setenv("LAMINDB_DRAIN_TIMEOUT", "0.3")
-    back_to_normal = lock(database)
-    done = subprocess.run(
-        python(TELL + "sys.exit(4)", "one"), capture_output=True, text=True, timeout=25
-    )
-    back_to_normal()
-    assert done.returncode == 4
+    done = end_without(lock, 30, 0.3, "print('result'); sys.exit(4)")
+    assert (done.returncode, done.stdout) == (4, "result\n")
     assert len(done.stderr.splitlines()) == 1, done.stderr
     assert f"the database {database} did not take all within 0.3 s" in done.stderr
     assert told() == COMPLETE
