@@ -28,9 +28,8 @@ MATRIX = {
         "pyparsing>=3.1,<3.3",
         "pydantic-settings>=2.5,<2.11",
     ],
-    "older": ["sqlalchemy<2.1", "pandas<3"],
-    # from 9.17 on it needs SQLAlchemy 2.0
-    "snakemake-newest": ["snakemake>=9.17"],
+    # from 9.17 on, Snakemake needs SQLAlchemy 2.0
+    "snakemake-newest": ["snakemake>=9.17", "sqlalchemy<2.1", "pandas<3"],
 }
 
 
