@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 import lamindb as ln
+from lamindb.hooks import FileWritten, RunStarted, emit, run_id
 from postgres import Server
 
 
@@ -25,6 +26,25 @@ def test_a_user_new_to_the_instance_can_track_and_add_at_once(
     monkeypatch.setenv("LAMINDB_USER", "a-third")
     ln.setup.load(made.name)
     assert ln.add(ln.Transform("only added")).created_by.handle == "a-third"
+
+
+@pytest.mark.databases
+@pytest.mark.parametrize("first", ["a run", "a file"])
+def test_an_engine_may_be_what_a_user_does_first_in_an_instance(
+    first: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LAMINDB_BUSY_TIMEOUT", "2")
+    made = ln.setup.init("./mydata")
+    monkeypatch.setenv("LAMINDB_USER", "somebody-else")
+    ln.setup.load(made.name)
+    run = run_id("test", first)
+    if first == "a run":
+        emit(RunStarted(run=run, engine="test"))
+    else:
+        (tmp_path / "out.txt").write_text("new")
+        emit(FileWritten(run=run, uri=str(tmp_path / "out.txt"), how="declared"))
+    assert ln.select(ln.Run).one().created_by.handle == "somebody-else"
+    assert ln.select(ln.File).count() == (first == "a file")
 
 
 SCRIPT = """

@@ -6,7 +6,8 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -68,6 +69,16 @@ class Instance:
         if self._user_id is None:
             self._user_id = register_user(self.database)
         return self._user_id
+
+    @contextmanager
+    def begin(self) -> Iterator[Connection]:
+        """As :meth:`lamindb.db.database.Database.begin`, to write records that say who made them.
+
+        A new user is registered before: within the transaction that would wait for its end.
+        """
+        _ = self.user_id
+        with self.database.begin() as connection:
+            yield connection
 
     @cached_property
     def project_folder(self) -> Path | None:

@@ -62,7 +62,7 @@ def resolved(here: Instance, transform: Transform | None, wanted: InferredTransf
     Raises: TransformUnknownError: one given by its id alone is not there.
     """
     found = transform or Transform(wanted.name, type=wanted.type)
-    with here.database.begin() as connection:
+    with here.begin() as connection:
         if wanted.id is not None and not found._was_given("name"):
             table = schema.transform
             same = [table.c.id == wanted.id]

@@ -114,7 +114,6 @@ def _track(
     tracking: Tracking,
 ) -> Run:
     here = instance.current()
-    _ = here.user_id  # a new user is registered now: within a transaction it would wait for it
     if _is_in_spawned() and (parent := active.inherited()) is not None:
         return parent
     engine_run = active.engine_run()
@@ -221,7 +220,7 @@ def _start(here: Instance, transform: Transform, params: dict[str, Any] | None) 
     run.details = manager.every_by_plugin("ln_run_details", run=run.id)
     run.details["lamindb"] = {"process": liveness.process_table()}
     run.engine = PLAIN
-    with here.database.begin() as connection:
+    with here.begin() as connection:
         # what the environment is, is told by an event of its own
         stub = {"id": run.environment_id, "python": "", "packages": {}, "created_at": schema.now()}
         insert_if_new(connection, schema.environment, [stub])

@@ -43,7 +43,7 @@ def record_files(here: Instance, events: Sequence[Event]) -> None:
 
     def write() -> list[tuple[Event, str]]:
         try:
-            with here.database.begin() as connection:
+            with here.begin() as connection:
                 return _write(connection, here, ordered, looks)
         except (IntegrityError, DatabaseConflictError):
             here.unmanaged_storages.clear()  # rolled back
@@ -105,7 +105,7 @@ def _copy(here: Instance, event: FileWritten) -> bool:
 
     if event.stat is not None and FileStat.of(event.uri) != event.stat:
         return False  # it was gone or changed before it could be copied
-    with here.database.begin() as connection:
+    with here.begin() as connection:
         add_stubs(connection, here, [(event.run, event.at)])
     producer = read_all(select(Run).where(Run.id == event.run))[0]
     try:

@@ -52,7 +52,7 @@ def record_runs(here: Instance, events: Sequence[Event]) -> None:
     ordered = sorted(events, key=lambda event: event.at)
 
     def write() -> None:
-        with here.database.begin() as connection:
+        with here.begin() as connection:
             _Batch(connection, here).record(ordered)
 
     # another process may write the same transform, user or run between our look and our write

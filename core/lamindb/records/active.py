@@ -135,7 +135,7 @@ def engine_run() -> Run | None:
         found = _read(run_id)
     if found is None:
         here = instance.current()
-        with here.database.begin() as connection:
+        with here.begin() as connection:
             add_stubs(connection, here, [(run_id, now())])
         found = _read(run_id)
     return found

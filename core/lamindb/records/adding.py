@@ -99,7 +99,6 @@ def _get_or_create(entity: type[R], fields: dict[str, Any]) -> R:
             "construct it yourself and add that"
         ) from error
     here = instance.current()
-    _ = here.user_id  # a new user is registered now: within a transaction it would wait for it
     written: _Written = []
     if isinstance(new, File | Storage):
         try:
@@ -109,7 +108,7 @@ def _get_or_create(entity: type[R], fields: dict[str, Any]) -> R:
             if found:
                 return found[0]
             raise
-    with here.database.begin() as connection:
+    with here.begin() as connection:
         serialise(connection, f"get or create {entity.__name__}")
         is_there = connection.execute(select(*table.primary_key).where(*same).limit(1)).first()
         if is_there is None:
@@ -120,14 +119,13 @@ def _get_or_create(entity: type[R], fields: dict[str, Any]) -> R:
 
 def _add_all(records: Sequence[Record], *, single: bool) -> None:
     here = instance.current()
-    _ = here.user_id  # a new user is registered now: within a transaction it would wait for it
     for tries_left in reversed(range(_TRIES)):
         jobs = _jobs(here, records)
         try:
             if jobs:
                 _add_files(here, records, jobs, single=single)
             else:
-                with here.database.begin() as connection:
+                with here.begin() as connection:
                     written = _write_rows(connection, here, _with_needs(records))
                 _settle(written)
             return
@@ -220,7 +218,7 @@ def _add_files(here: Instance, records: Sequence[Record], jobs: list[Job], *, si
         objects.prove(work, jobs)
         with _shown(jobs, "Uploading"):
             _for_each(jobs, lambda job: objects.put(work, job), single, len(records))
-        with here.database.begin() as connection:
+        with here.begin() as connection:
             work.end(connection, objects.leftovers(jobs))
             # an engine's plugin may have registered something in place meanwhile
             objects.refuse_inside(connection, jobs)
