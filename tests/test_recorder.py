@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from sqlalchemy import select
+from sqlalchemy import event, select
 
 import lamindb as ln
 from lamindb import instance, recorder, recording
@@ -321,6 +321,21 @@ def test_what_the_outer_run_declares_stays_its_own_too() -> None:
     emit(dataclasses.replace(inner, run="outer", how="declared", at=at(2), event_id="outer"))
     found = ln.select(ln.File).one()
     assert [run.id for run in ln.select(ln.Run).all() if found in run.outputs] == ["inner", "outer"]
+
+
+def test_files_that_come_before_their_runs_cost_no_statement_for_each() -> None:
+    """As of a workflow: its jobs begin within it, and it has no files of its own."""
+    asked, statements = [], list[str]()
+    engine = instance.current().database.engine
+    event.listen(engine, "before_cursor_execute", lambda *given: statements.append(given[2]))
+    for count in (4, 40):
+        names = [f"{count}-{number}" for number in range(count)]
+        record([[written(f"{name}.csv", b"%d" % count, name) for name in names]])
+        statements.clear()
+        start = RunStarted(run=names[0], engine="test", transform=CLEAN, parent="flow", at=at(2))
+        record([[dataclasses.replace(start, run=name, event_id=name) for name in names]])
+        asked.append(len(statements))
+    assert 0 < asked[1] <= asked[0]
 
 
 def test_names_that_are_no_unicode_are_kept_in_a_form_that_is() -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
+from typing import Any
 
 from sqlalchemy import Connection, delete, select, update
 
@@ -69,14 +70,12 @@ def owned_inside(
 def yield_to_inner(connection: Connection, runs: Sequence[str]) -> None:
     """Take what these runs have read and written from the runs around them, of which it is known
     only now that they are."""
-    with_files = [
-        each
-        for chunk in chunked(runs)
-        for each in connection.execute(
-            select(link.c.run_id).where(link.c.run_id.in_(chunk)).distinct()
-        ).scalars()
-    ]
-    for inner, around in runs_around(connection, with_files).items():
+    outer = runs_around(connection, _linked(connection, runs))
+    watched = _linked(connection, sorted(set().union(*outer.values())), link.c.how == "observed")
+    for inner in outer:
+        around = outer[inner].intersection(watched)
+        if not around:
+            continue  # as within a workflow that no tracked script has started
         of_around = (link.c.run_id.in_(around), link.c.how == "observed")
         own = select(link.c.file_id).where(link.c.run_id == inner)
         written = list(connection.execute(own.where(link.c.role == "output")).scalars())
@@ -96,3 +95,14 @@ def yield_to_inner(connection: Connection, runs: Sequence[str]) -> None:
                     .where(file.c.id.in_(chunk), file.c.run_id.in_(around))
                     .values(run_id=inner, **made_by._mapping)
                 )
+
+
+def _linked(connection: Connection, runs: Sequence[str], *conditions: Any) -> list[str]:
+    """Return which of these runs have files."""
+    return [
+        each
+        for chunk in chunked(runs)
+        for each in connection.execute(
+            select(link.c.run_id).where(link.c.run_id.in_(chunk), *conditions).distinct()
+        ).scalars()
+    ]

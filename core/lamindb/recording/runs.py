@@ -44,6 +44,7 @@ _RUN_COLUMNS = (
     "created_by_id",
     "created_at",
 )
+_OF_TRANSFORM = ("transform_id", "transform_version")
 _ATTEMPT_COLUMNS = ("status", "started_at", "finished_at", "error")
 
 
@@ -311,14 +312,17 @@ class _Batch:
             lacking = select(table.c.run_id).where(
                 table.c.run_id.in_(chunk), table.c.transform_id.is_(None)
             )
-            for name in set(self._connection.execute(lacking).scalars()):
+            found = sorted(set(self._connection.execute(lacking).scalars()))
+            if found:
                 self._connection.execute(
                     update(table)
-                    .where(table.c.run_id == name, table.c.transform_id.is_(None))
-                    .values(
-                        transform_id=rows[name]["transform_id"],
-                        transform_version=rows[name]["transform_version"],
-                    )
+                    .where(table.c.run_id == bindparam("the_run"), table.c.transform_id.is_(None))
+                    .values({name: bindparam(f"new_{name}") for name in _OF_TRANSFORM}),
+                    [
+                        {f"new_{name}": rows[run][name] for name in _OF_TRANSFORM}
+                        | {"the_run": run}
+                        for run in found
+                    ],
                 )
 
 
