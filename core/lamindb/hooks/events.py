@@ -266,12 +266,13 @@ KINDS: dict[str, type[Event]] = {
 
 def to_json(event: Event) -> str:
     """Return an event as one line of ASCII, without what has its default."""
-    values = {
-        name: _plain(value)
-        for name, value in vars(event).items()
-        if value is not None and value != _DEFAULTS.get((type(event), name), _MISSING)
-    }
-    return json.dumps({"event": type(event).__name__, **values}, separators=(",", ":"))
+    kind = type(event)
+    defaults = _DEFAULTS[kind]
+    values: dict[str, Any] = {"event": kind.__name__}
+    for name, value in vars(event).items():
+        if value is not None and value != defaults.get(name, _MISSING):
+            values[name] = _plain(value)
+    return _ENCODER.encode(values)
 
 
 def from_json(line: str | bytes) -> Event | None:
@@ -296,8 +297,10 @@ def from_json(line: str | bytes) -> Event | None:
 
 _MISSING = object()
 _DEFAULTS = {
-    (kind, each.name): each.default for kind in KINDS.values() for each in dataclasses.fields(kind)
+    kind: {each.name: each.default for each in dataclasses.fields(kind)} for kind in KINDS.values()
 }
+# made once: json.dumps makes one for each call that is not of the default form
+_ENCODER = json.JSONEncoder(separators=(",", ":"))
 
 
 def _plain(value: Any) -> Any:
