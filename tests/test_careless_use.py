@@ -4,6 +4,7 @@ import os
 import sys
 from pathlib import Path
 from types import ModuleType
+from uuid import uuid4
 
 import pytest
 
@@ -110,7 +111,8 @@ def test_known_content_without_a_key_is_not_said_to_be_stored_where_other_bytes_
 
 
 def test_a_lost_object_of_a_remote_storage_is_put_back(tmp_path: Path):
-    ln.setup.init("memory://careless", name="far", db=f"sqlite:///{tmp_path}/far.sqlite")
+    root = f"memory://careless-{uuid4().hex}"
+    ln.setup.init(root, name="far", db=f"sqlite:///{tmp_path}/far.sqlite")
     source = written("b.txt", "good")
     keyed, keyless = ln.add(ln.File(source, key="k.txt")), ln.add(ln.File(source))
     for file in (keyed, keyless):

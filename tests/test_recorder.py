@@ -13,9 +13,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import sqlalchemy
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from sqlalchemy import event, select
+from sqlalchemy import select
 
 import lamindb as ln
 from lamindb import instance, recorder, recording
@@ -327,7 +328,9 @@ def test_files_that_come_before_their_runs_cost_no_statement_for_each() -> None:
     """As of a workflow: its jobs begin within it, and it has no files of its own."""
     asked, statements = [], list[str]()
     engine = instance.current().database.engine
-    event.listen(engine, "before_cursor_execute", lambda *given: statements.append(given[2]))
+    sqlalchemy.event.listen(
+        engine, "before_cursor_execute", lambda *given: statements.append(given[2])
+    )
     for count in (4, 40):
         names = [f"{count}-{number}" for number in range(count)]
         record([[written(f"{name}.csv", b"%d" % count, name) for name in names]])

@@ -35,6 +35,8 @@ from lineage_rows import Rows
 from lineage_study import Teller, tell_study
 
 pytestmark = pytest.mark.databases("full")
+# which the module starts once
+of_shared_server = pytest.mark.databases("sqlite")
 
 LAMIN = [sys.executable, "-m", "lamindb"]
 ATTACK = '"><script>alert(1)</script><img src=x onerror=alert(1)>'
@@ -145,6 +147,7 @@ def ids(page: str, kind: str) -> list[str]:
     return re.findall(rf'href="/{kind}/(\w{{20}})"', page)
 
 
+@of_shared_server
 def test_a_person_finds_a_file_its_run_and_its_lineage(server: Server, browser: Any) -> None:
     with watched(browser, server.url) as seen:
         page = seen.page
@@ -178,6 +181,7 @@ def test_a_person_finds_a_file_its_run_and_its_lineage(server: Server, browser: 
         assert "Nothing is out of date" in page.locator("main").inner_text()
 
 
+@of_shared_server
 def test_the_search_goes_to_what_it_knows_and_lists_what_it_guesses(
     server: Server, browser: Any
 ) -> None:
@@ -196,6 +200,7 @@ def test_the_search_goes_to_what_it_knows_and_lists_what_it_guesses(
         assert "Nothing that is recorded" in seen.page.locator("main").inner_text()
 
 
+@of_shared_server
 def test_a_failed_run_shows_its_error_and_attempts(server: Server, browser: Any) -> None:
     [run] = ids(server.page("/runs?status=failed&q=plot"), "runs")
     with watched(browser, f"{server.url}/runs/{run}", color_scheme="dark") as seen:
@@ -206,6 +211,7 @@ def test_a_failed_run_shows_its_error_and_attempts(server: Server, browser: Any)
         seen.wait_drawn()
 
 
+@of_shared_server
 def test_a_workflow_that_runs_is_followed_to_its_end(server: Server, browser: Any) -> None:
     os.chdir(server.folder)
     ln.setup.load("./mydata")
@@ -239,6 +245,7 @@ def test_a_workflow_that_runs_is_followed_to_its_end(server: Server, browser: An
 
 
 @pytest.mark.full
+@of_shared_server
 def test_the_picture_follows_a_workflow_and_stays_as_people_have_it(
     server: Server, browser: Any
 ) -> None:
@@ -293,6 +300,7 @@ def test_the_picture_follows_a_workflow_and_stays_as_people_have_it(
 
 
 @pytest.mark.full
+@of_shared_server
 def test_a_record_that_is_deleted_while_it_is_looked_at(server: Server, browser: Any) -> None:
     os.chdir(server.folder)
     ln.setup.load("./mydata")
@@ -313,6 +321,7 @@ def test_a_record_that_is_deleted_while_it_is_looked_at(server: Server, browser:
         seen.said = [each for each in seen.said if "404" not in each]
 
 
+@of_shared_server
 def test_names_are_shown_and_never_run(server: Server, browser: Any) -> None:
     file = ids(server.page("/files?q=onerror"), "files")[0]
     [run] = ids(server.page("/runs?q=onerror"), "runs")
@@ -335,6 +344,7 @@ def test_names_are_shown_and_never_run(server: Server, browser: Any) -> None:
                 assert ATTACK in seen.page.inner_text("body"), path
 
 
+@of_shared_server
 def test_only_this_machine_is_answered_and_nothing_can_be_changed(server: Server) -> None:
     status, text, headers = server.get("/")
     assert status == 200
@@ -370,6 +380,7 @@ def test_only_this_machine_is_answered_and_nothing_can_be_changed(server: Server
      "/files/%00", "/files/%ED%A0%80", "/lineage/%00", "/lineage/none/picture",
      *(f"/files?sort={sort}&after={cursor_of(values)}" for sort, values in FOREIGN)],
 )  # fmt: skip
+@of_shared_server
 def test_what_is_not_there_is_said_plainly(server: Server, path: str) -> None:
     status, text, headers = server.get(path)
     assert status == 404
@@ -552,6 +563,7 @@ def test_every_page_in_every_order_is_found_by_an_index(
                         assert "TEMP B-TREE" not in plan, (each, plan)
 
 
+@of_shared_server
 def test_a_taken_port_is_said_in_one_line(server: Server) -> None:
     port = server.url.rsplit(":", 1)[1]
     done = subprocess.run(
@@ -561,6 +573,7 @@ def test_a_taken_port_is_said_in_one_line(server: Server) -> None:
     assert done.stderr.startswith(f"Error: port {port} on 127.0.0.1 cannot be had")
 
 
+@of_shared_server
 def test_without_the_extra_the_command_says_what_to_install(server: Server) -> None:
     code = "import sys; sys.modules['jinja2'] = None; from lamindb.cli import main; main(['serve'])"
     done = subprocess.run(
