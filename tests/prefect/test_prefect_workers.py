@@ -129,6 +129,50 @@ def test_a_deployment_that_a_worker_process_serves(run: Runner, shared: dict[str
     assert flow_run in str(run_of("pipeline").reference)
 
 
+POOLED = """
+import subprocess
+
+@task
+def make(number: int) -> Path:
+    path = Path("pooled.txt")
+    path.write_text(f"{number}\\n")
+    return path.resolve()
+
+@flow
+def pooled(number: int) -> Path:
+    return make(number)
+
+if __name__ == "__main__":
+    prefect = [sys.executable, "-m", "prefect", "--no-prompt"]
+    subprocess.run([*prefect, "work-pool", "create", "lab", "--type", "process"], check=True)
+    here = Path(__file__).resolve()
+    loaded = flow.from_source(str(here.parent), f"{here.name}:pooled")
+    loaded.deploy("nightly", work_pool_name="lab")
+    os.execv(sys.executable, [*prefect, "worker", "start", "--pool", "lab"])
+"""
+
+
+@pytest.mark.full
+@pytest.mark.timeout(300, func_only=True)
+def test_a_worker_of_a_pool_runs_a_deployment(run: Runner, shared: dict[str, str]) -> None:
+    worker = run.process(POOLED, **shared)
+    found = wait(
+        lambda: run.server.ask("deployments/filter", deployments={"name": {"any_": ["nightly"]}})
+    )
+    flow_run = run.server.ask(
+        f"deployments/{found[0]['id']}/create_flow_run", parameters={"number": 7}
+    )["id"]
+    wait(lambda: (made := runs("pooled")) and made[0].status != "started")
+    worker.stop()
+    flow, task = run_of("pooled"), run_of("make")
+    assert (flow.status, flow.params) == ("completed", {"number": 7}), worker.out
+    assert flow.reference == flow_run
+    assert flow.details["prefect"]["deployment"] == found[0]["id"]
+    assert flow.details["prefect"]["work_pool"] == "lab"
+    assert task.parent == flow
+    assert [file.name for file in task.outputs] == ["pooled.txt"]
+
+
 def wait(ask: Any, timeout_s: float = 120) -> Any:
     deadline = time.monotonic() + timeout_s
     while not (found := ask()):
