@@ -58,6 +58,16 @@ with h5py.File("old.h5", "r") as old, h5py.File("new.h5", "w") as new:
 with h5py.File("grown.h5", "a") as grown:
     grown["y"] = [1, 2]
 """,
+    "polars": """
+import polars as pl
+table = pl.read_csv("raw.csv")
+pl.scan_csv("more/*.csv").collect()
+both = pl.read_parquet(["one.parquet", "two.parquet"])
+both.write_parquet("both.parquet"); both.write_ipc("both.arrow"); both.write_ndjson("both.ndjson")
+pl.scan_ndjson("old.ndjson").select("x").sink_csv("sunk.csv")
+pl.LazyFrame({"x": [1]}).sink_parquet("sunk.parquet")
+pl.scan_parquet("partitioned").collect(); pl.read_ipc("old.arrow")
+""",
     "shutil": """
 import shutil, os
 shutil.copy("raw.csv", "copy.csv"); shutil.copy2("old.txt", "copy2.txt")
@@ -157,6 +167,12 @@ for n, name in enumerate(("known", "changed")):
 """,
     "pyarrow": "import pyarrow as pa, pyarrow.parquet as pq\n"
     "pq.write_table(pa.table({'x': [1]}), 'old.parquet')",
+    "polars": """
+import os, polars as pl
+frame = pl.DataFrame({"x": [1, 2]}); os.mkdir("partitioned")
+for name in ("one", "two", "partitioned/0"): frame.write_parquet(f"{name}.parquet")
+frame.write_ndjson("old.ndjson"); frame.write_ipc("old.arrow", compression="uncompressed")
+""",
     "h5py": "import h5py\nfor name in ('old', 'grown'):\n"
     "    with h5py.File(f'{name}.h5', 'w') as f: f['x'] = [len(name)]",
 }

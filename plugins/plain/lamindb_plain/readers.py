@@ -6,10 +6,12 @@ wrapped when its module is loaded, never loaded for that.
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from functools import wraps
+from glob import glob
 from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
 from pathlib import Path
@@ -46,17 +48,23 @@ _FUNCTIONS: dict[str, dict[str, tuple[str, str]]] = {
         "output_stream": ("source", WRITE),
     },
     "h5py._hl.files": {"make_fid": ("name", "mode")},
-    "netCDF4": {},
     "polars": {
-        "read_csv": ("source", READ),
-        "scan_csv": ("source", READ),
-        "read_parquet": ("source", READ),
-        "scan_parquet": ("source", READ),
-        "read_ipc": ("source", READ),
-        "scan_ipc": ("source", READ),
-        "read_ndjson": ("source", READ),
+        f"{verb}_{kind}": ("source", READ)
+        for kind in (
+            "csv",
+            "parquet",
+            "ipc",
+            "ipc_stream",
+            "ndjson",
+            "json",
+            "avro",
+            "lines",
+            "excel",
+        )
+        for verb in ("read", "scan")
     },
 }
+_WILD = re.compile(r"[*?\[]")
 _H5PY_MODES = {"r": READ, "r+": UPDATE, "a": UPDATE, "w": WRITE, "w-": WRITE, "x": WRITE}
 
 
@@ -147,5 +155,7 @@ def _paths(given: Any) -> Iterator[str]:
         path = accesses.absolute(given)
         if Path(path).is_dir():
             yield from look([path], lambda _: True).files
+        elif _WILD.search(path) and not Path(path).exists():
+            yield from glob(path, recursive=True)  # noqa: PTH207 - the pattern is absolute
         else:
             yield path
