@@ -40,7 +40,8 @@ def own_bucket(signed: Server, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]
     monkeypatch.delenv("AWS_PROFILE", raising=False)
     forget_connections()
     name = f"bucket-{uuid4().hex}"
-    boto3.client("s3").create_bucket(Bucket=name)
+    # boto3's default session keeps the credentials of other tests' servers
+    boto3.Session().client("s3").create_bucket(Bucket=name)
     yield f"s3://{name}"
     forget_connections()
 

@@ -157,12 +157,19 @@ def test_background_tasks_of_one_name_keep_apart(run: Runner) -> None:
         async def sender():
             sent.extend([one.delay(1), two.delay(2)])
 
+        async def ended(future):
+            while True:
+                try:
+                    return await asyncio.to_thread(future.wait, 40)
+                except RuntimeError:  # Prefect's server does not know yet that it has begun
+                    await asyncio.sleep(0.2)
+
         async def main():
             await sender()
             worker = TaskWorker(one, two)
             serving = asyncio.create_task(worker.start())
             for future in sent:
-                await asyncio.to_thread(future.wait, 40)
+                await ended(future)
             serving.cancel()
             await asyncio.gather(serving, return_exceptions=True)
 
