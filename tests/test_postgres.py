@@ -366,3 +366,13 @@ def test_sessions_that_the_server_ends_are_made_anew(
     assert ln.select(ln.Run).one().status == "started"
     ln.finish()
     assert ln.select(ln.Run).one().status == "completed"
+
+
+def test_what_fits_into_no_field_holds_up_no_other_event(
+    lab: config.InstanceConfig, caplog: pytest.LogCaptureFixture
+) -> None:
+    emit(RunStarted(run="good1", engine="test"))
+    emit(RunStarted(run="bad", engine="an engine with a long name" * 10))
+    emit(RunStarted(run="good2", engine="test"))
+    assert {run.id for run in ln.select(ln.Run, engine="test").all()} == {"good1", "good2"}
+    assert "RunStarted of bad was not recorded: RecordError: a value does not fit" in caplog.text

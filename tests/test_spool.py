@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import multiprocessing
 import os
@@ -12,15 +13,17 @@ import sys
 import textwrap
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
+from sqlalchemy import text
 
 import lamindb as ln
-from lamindb import config, instance, recorder, spool
+from lamindb import config, instance, recorder, recording, spool
 from lamindb.doctor import examine
-from lamindb.hooks import FileWritten, RunFinished, RunStarted, emit, run_id
+from lamindb.hooks import Event, FileWritten, RunFinished, RunStarted, emit, run_id
 
 pytestmark = pytest.mark.filterwarnings("ignore:This process .* is multi-threaded")
 
@@ -126,6 +129,86 @@ def test_the_spool_of_another_host_is_taken_over_when_it_was_silent_for_long(
     os.utime(path, (long_ago, long_ago))
     ln.setup.load("mydata")
     assert told()[0] == "completed"
+
+
+def killed(name: str = "one", **environment: str | bytes) -> Path:
+    """Tell of a run in a process that is killed at once; returns the file that it leaves."""
+    subprocess.run(
+        python(TELL + "os.kill(os.getpid(), signal.SIGKILL)", name),
+        env=os.environb | {os.fsencode(k): os.fsencode(v) for k, v in environment.items()},
+        check=False,
+    )
+    [path] = spool.waiting(config.configuration())
+    return path
+
+
+def test_the_spool_of_a_killed_container_is_taken_over_when_it_was_silent_for_long() -> None:
+    path = killed()
+    # a container of the same host name, whose processes cannot be seen from here
+    header, *events = path.read_text().splitlines(keepends=True)
+    said = json.loads(header)
+    said["owner"]["namespace"] = "pid:[1]"
+    path.write_text("".join([json.dumps(said) + "\n", *events]))
+    assert spool.abandoned(config.configuration()) == []
+    long_ago = time.time() - spool.SILENT_S - 60
+    os.utime(path, (long_ago, long_ago))
+    ln.setup.load("mydata")
+    assert told() == COMPLETE
+
+
+def test_a_process_that_was_wrongly_taken_for_dead_goes_on_in_a_new_file() -> None:
+    file = spool.SpoolFile(config.configuration())
+    file.append(RunStarted(run="r1", engine="test"))
+    file.path.unlink()  # another host has recorded it, and removes it
+    file.append(RunFinished(run="r1", status="completed"))
+    assert [type(event).__name__ for event in spool.read(file.path)] == ["RunFinished"]
+    file.clear(lambda: True)
+    file.close()
+    assert not file.path.exists()
+
+
+def test_events_are_recorded_in_the_name_of_who_told_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    killed(LAMINDB_USER="bob")
+    monkeypatch.setenv("LAMINDB_USER", "carl")
+    ln.setup.load("mydata")
+    assert told() == COMPLETE
+    run = ln.select(ln.Run).one()
+    assert {each.created_by.handle for each in (run, *run.outputs)} == {"bob"}
+    emit(RunStarted(run="r2", engine="test"))
+    assert ln.select(ln.Run, id="r2").one().created_by.handle == "carl"
+
+
+def test_a_user_whose_name_is_no_unicode_loses_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    killed()
+    monkeypatch.setenv("LAMINDB_USER", os.fsdecode(b"J\xf6rg"))
+    ln.setup.load("mydata")
+    assert told() == COMPLETE
+    ln.track(ln.Transform("mine"))
+    assert ln.context.run is not None
+    assert ln.context.run.created_by.handle == "J?rg"
+
+
+def test_events_that_are_refused_are_kept_and_doctor_says_so(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = killed()
+    record = recording.record_runs
+
+    def refuse(here: instance.Instance, events: Sequence[Event]) -> None:
+        # whatever a later version of the tables may not take
+        if any(isinstance(event, RunFinished) for event in events):
+            raise ValueError("no such end")
+        record(here, events)
+
+    monkeypatch.setattr(recording, "record_runs", refuse)
+    ln.setup.load("mydata")
+    assert told() == ("started", ["one.csv"])
+    [finding] = examine()
+    assert (finding.problem, finding.mended) == ("events-refused", False)
+    kept = Path(finding.subject)
+    assert (kept.stem, path.exists()) == (path.stem, False)
+    assert len(list(spool.read(kept))) == 3
+    assert f"1 events were refused: they are kept in {kept}" in caplog.text
 
 
 def test_two_processes_that_take_over_at_once_record_everything_once() -> None:
@@ -289,6 +372,132 @@ def test_a_database_that_comes_back_gets_what_has_waited(
     while waiting():
         time.sleep(0.05)
     assert told() == COMPLETE
+
+
+def test_what_a_closed_recorder_left_is_recorded_at_the_next_opening_in_the_same_process(
+    database: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(config.settings, "drain_timeout_s", 0.5)
+    ln.select(ln.Run).count()
+    back_to_normal = lock(database)
+    tell_from_child("one")
+    ln.setup.close()
+    back_to_normal()
+    ln.setup.load("mydata")
+    assert told() == COMPLETE
+
+
+def test_a_recorder_that_is_closed_while_it_records_touches_no_other_file(
+    database: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(config.settings, "drain_timeout_s", 0.1)
+    recording_now, go_on = threading.Event(), threading.Event()
+    record = recording.record_runs
+
+    def wait(here: instance.Instance, events: Sequence[Event]) -> None:
+        record(here, events)
+        recording_now.set()
+        assert go_on.wait(20)
+
+    monkeypatch.setattr(recording, "record_runs", wait)
+    emit(RunStarted(run="r1", engine="test"))
+    assert recording_now.wait(20)
+    [lane] = [each for each in threading.enumerate() if each.name == "lamindb-runs"]
+    before = {int(name) for name in os.listdir("/proc/self/fd")}
+    ln.setup.close()
+    with ExitStack() as stack:
+        # one of them gets the number that the closed file had
+        others = [stack.enter_context((tmp_path / f"{n}").open("wb")) for n in range(len(before))]
+        for other in others:
+            other.write(b"x" * 1000)
+            other.flush()
+        assert {other.fileno() for other in others} & before
+        go_on.set()
+        lane.join(20)
+        assert not lane.is_alive()
+        assert {os.fstat(other.fileno()).st_size for other in others} == {1000}
+
+
+def test_what_is_told_belongs_to_the_instance_in_which_the_telling_began(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = Path.cwd()
+    (tmp_path / "second").mkdir()
+    monkeypatch.chdir(tmp_path / "second")
+    ln.setup.init("./other")
+    ln.setup.close()
+    monkeypatch.chdir(first)
+    monkeypatch.setenv("LAMINDB_CONFIG_DIR", str(tmp_path / "nothing is loaded"))
+    emit(RunStarted(run="r1", engine="test"))
+    monkeypatch.chdir(tmp_path / "second")
+    emit(RunFinished(run="r1", status="completed"))
+    assert ln.select(ln.Run).one().status == "completed"
+    ln.setup.close()
+    assert ln.select(ln.Run).count() == 0
+    ln.setup.close()
+    monkeypatch.chdir(first)
+    assert ln.select(ln.Run).one().status == "completed"
+
+
+def test_what_does_not_fit_into_memory_is_recorded_from_disk(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(recorder, "_MOST_IN_MEMORY", 5)
+    for number in range(20):
+        tell_from_child(f"n{number}")
+    assert ln.select(ln.Run, status="completed").count() == 20
+    assert ln.select(ln.File).count() == 20
+    while waiting():
+        time.sleep(0.01)
+
+
+FORK_WHILE_TOLD = """
+import os, sys, threading, time
+from lamindb import spool
+from lamindb.hooks import RunStarted, emit
+made, go_on, init = threading.Event(), threading.Event(), spool.SpoolFile.__init__
+def slowly(self, configuration):
+    made.set(); go_on.wait(20)
+    init(self, configuration)
+spool.SpoolFile.__init__ = slowly
+teller = threading.Thread(target=lambda: emit(RunStarted(run="parent", engine="test")))
+teller.start()
+made.wait(20)
+child = os.fork()
+if child == 0:
+    spool.SpoolFile.__init__ = init
+    emit(RunStarted(run="child", engine="test"))
+    os._exit(0)
+deadline = time.monotonic() + 20
+while os.waitpid(child, os.WNOHANG)[0] == 0:
+    if time.monotonic() > deadline:
+        os.kill(child, 9); go_on.set(); sys.exit("the child hangs")
+    time.sleep(0.05)
+go_on.set(); teller.join()
+"""
+
+
+def test_a_child_that_is_forked_while_the_first_event_is_told_tells_its_own() -> None:
+    done = subprocess.run(python(FORK_WHILE_TOLD), capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    ln.setup.load("mydata")
+    assert {run.id for run in ln.select(ln.Run).all()} == {"parent", "child"}
+
+
+def test_a_user_deleted_meanwhile_is_registered_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LAMINDB_USER", "lena")
+    ln.setup.load("mydata")
+    for act in (
+        lambda: emit(RunStarted(run="r1", engine="test")),
+        lambda: ln.track(ln.Transform("t")),
+    ):
+        assert ln.setup.settings.user.handle == "lena"
+        with instance.current().database.begin() as connection:
+            for table in ("run", "transform"):
+                connection.execute(text(f"DELETE FROM {table}"))
+            connection.execute(text("DELETE FROM user WHERE handle = 'lena'"))
+        act()
+        assert ln.select(ln.Run).one().created_by.handle == "lena"
 
 
 def test_without_a_place_for_the_spool_events_are_recorded_from_memory(

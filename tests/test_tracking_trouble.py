@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from contextlib import ExitStack, closing
 from pathlib import Path
 
+import psycopg
 import pytest
 
 import lamindb as ln
@@ -92,7 +93,7 @@ sys.exit(3)
 
 
 @pytest.mark.parametrize("transform", ["", "ln.Transform('clean'), "], ids=["inferred", "named"])
-@pytest.mark.parametrize("trouble", ["locked", "read-only"])
+@pytest.mark.parametrize("trouble", ["locked", "read-only", "gone"])
 def test_a_database_out_of_reach_from_the_start_costs_one_warning(
     trouble: str, transform: str, project: Path
 ) -> None:
@@ -106,6 +107,10 @@ def test_a_database_out_of_reach_from_the_start_costs_one_warning(
             database = "mydata/.lamindb/lamindb.sqlite"
             holder = stack.enter_context(closing(sqlite3.connect(database, isolation_level=None)))
             holder.execute("BEGIN EXCLUSIVE")
+        elif trouble == "gone":
+            database = "mydata/.lamindb/lamindb.sqlite"
+            shutil.move(database, "../elsewhere")
+            stack.callback(shutil.move, "../elsewhere", database)
         else:
             prefix = seen_read_only(project / "mydata")
         done = run_script(code, prefix, LAMINDB_DRAIN_TIMEOUT="1")
@@ -171,6 +176,32 @@ def test_a_server_that_is_down_costs_one_warning(
     run = ln.select(ln.Run).one()
     assert (run.status, run.transform.name) == ("failed", "script.py")
     assert [file.key for file in run.outputs] == ["out.txt"]
+
+
+@pytest.mark.parametrize("why", ["no rights", "read-only"])
+def test_a_server_that_takes_no_writes_costs_one_warning(
+    why: str, postgres: postgres_server.Server
+) -> None:
+    url = postgres.database()
+    ln.setup.init("./served", db=url)
+    ln.setup.settings.user  # noqa: B018 - registers the user
+    instance.reset()
+    options = "-c default_transaction_read_only=on"
+    if why == "no rights":
+        with psycopg.connect(url.replace("+psycopg", ""), autocommit=True) as connection:
+            connection.execute("CREATE ROLE nobody_in_particular NOLOGIN")
+            connection.execute(
+                "GRANT SELECT ON ALL TABLES IN SCHEMA public TO nobody_in_particular"
+            )
+        options = "-c role=nobody_in_particular"
+    code = TRACKED.format(transform="")
+    done = run_script(code, LAMINDB_INSTANCE="served", PGOPTIONS=options)
+    assert (done.returncode, done.stdout) == (3, "done\n")
+    assert len(done.stderr.splitlines()) == 1, done.stderr
+    assert "refuses this" in done.stderr
+    ln.setup.load("served")
+    run = ln.select(ln.Run).one()
+    assert (run.status, [file.key for file in run.outputs]) == ("failed", ["out.txt"])
 
 
 def test_a_raising_plugin_beside_ours_changes_nothing() -> None:

@@ -32,6 +32,7 @@ Problem = Literal[
     "interrupted",
     "dead-run",
     "events-waiting",
+    "events-refused",
     "object-missing",
     "object-changed",
     "object-unrecorded",
@@ -122,6 +123,13 @@ def _interrupted(here: Instance) -> Iterator[Finding]:
             str(path),
             "a process that is gone has left events here which are not recorded yet: "
             "'lamin doctor --fix', or any use of the instance, records them",
+        )
+    for path in spool.refused(here.config):
+        yield Finding(
+            "events-refused",
+            str(path),
+            "the database refused some of these events, and they are kept here: report them with "
+            "the versions of lamindb-workflows, or delete the file",
         )
     for run_id in liveness.dead_runs(here.database):
         yield Finding(

@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -16,10 +17,10 @@ from sqlalchemy import Connection, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
 from lamindb import config, journal, liveness
-from lamindb.config import InstanceConfig
+from lamindb.config import Identity, InstanceConfig
 from lamindb.db import migrate, schema
 from lamindb.db.database import Database, serialise
-from lamindb.errors import LaminError, StorageMissingError
+from lamindb.errors import LaminError, NoInstanceError, StorageMissingError
 from lamindb.hooks import manager
 from lamindb.identifiers import STORAGE_ID_LENGTH, USER_ID_LENGTH, random_id
 from lamindb.storage.store import Store
@@ -30,6 +31,7 @@ _LOCATED_S = 1.0
 
 _lock = threading.RLock()
 _current: Instance | None = None
+_acting: ContextVar[Identity | None] = ContextVar("lamindb_acting", default=None)
 
 
 @dataclass(frozen=True)
@@ -47,7 +49,8 @@ class Instance:
     def __init__(self, configuration: InstanceConfig) -> None:
         self.config = configuration
         self.database = Database(configuration)
-        self._user_id: str | None = None
+        # by who acts, None for who works here
+        self._user_ids: dict[Identity | None, str] = {}
         self._locations: dict[str, Location] | None = None
         self._located_at = 0.0
         # root → id of the storages whose files are only known where they lie
@@ -65,10 +68,12 @@ class Instance:
 
     @property
     def user_id(self) -> str:
-        """The id of the user who works here, registered when first seen."""
-        if self._user_id is None:
-            self._user_id = register_user(self.database)
-        return self._user_id
+        """The id of the user who works here, or for whom is written, registered when first seen."""
+        who = _acting.get()
+        found = self._user_ids.get(who)
+        if found is None:
+            found = self._user_ids[who] = register_user(self.database, who)
+        return found
 
     @contextmanager
     def begin(self) -> Iterator[Connection]:
@@ -77,8 +82,12 @@ class Instance:
         A new user is registered before: within the transaction that would wait for its end.
         """
         _ = self.user_id
-        with self.database.begin() as connection:
-            yield connection
+        try:
+            with self.database.begin() as connection:
+                yield connection
+        except IntegrityError:
+            self._user_ids.clear()  # the user may have been deleted meanwhile
+            raise
 
     @cached_property
     def project_folder(self) -> Path | None:
@@ -194,19 +203,49 @@ class Instance:
             )
 
 
+@contextmanager
+def acting_as(who: Identity | None) -> Iterator[None]:
+    """Write down in the name of somebody else; None is who works here."""
+    token = _acting.set(who)
+    try:
+        yield
+    finally:
+        _acting.reset(token)
+
+
 def current() -> Instance:
     """Return the instance in use, opening it when it is first asked for.
 
     Raises: NoInstanceError; DatabaseError.
     """
     global _current
-    if _current is None:
+    found = _current
+    if found is None:
         with _lock:
-            if _current is None:
-                opened = Instance(config.configuration())
-                opened.settle()
-                _current = opened
-    return _current
+            found = _current
+            if found is None:
+                found = _current = Instance(config.configuration())
+                is_new = True
+            else:
+                is_new = False
+        if is_new:
+            # without the lock: what is left may be recorded by threads that ask for the instance
+            found.settle()
+    return found
+
+
+def opened_from(configuration: InstanceConfig) -> Instance:
+    """Return the instance in use if it is this one.
+
+    Raises: NoInstanceError: another one is; DatabaseError.
+    """
+    here = current()
+    if here.config.db != configuration.db:
+        raise NoInstanceError(
+            f"the instance {configuration.name!r} is no longer the one in use here, which is "
+            f"{here.name!r}"
+        )
+    return here
 
 
 def reading() -> Instance:
@@ -232,10 +271,9 @@ def use(configuration: InstanceConfig | None) -> None:
 def reset() -> None:
     """Forget the open instance and the choice made in this process."""
     global _current
-    with _lock:
-        for forget in _on_reset:
-            forget()
     # without the lock: a thread of the recorder may be opening the instance
+    for forget in _on_reset:
+        forget()
     if manager.are_loaded():
         manager.notify("ln_instance_closing")
     with _lock:
@@ -243,6 +281,7 @@ def reset() -> None:
             _current.database.dispose()
         _current = None
         config.choose(None)
+        config.forget_identity()
 
 
 def _renew_lock() -> None:
@@ -264,9 +303,9 @@ def on_reset(act: Callable[[], None]) -> Callable[[], None]:
     return act
 
 
-def register_user(database: Database) -> str:
-    """Return the id of the user working here, adding its row when it is new."""
-    table, who = schema.user, config.identity()
+def register_user(database: Database, who: Identity | None = None) -> str:
+    """Return the id of a user, adding its row when it is new; default: who works here."""
+    table, who = schema.user, who or config.identity()
     with database.read() as connection:
         found = connection.execute(select(table.c.id).where(table.c.handle == who.handle)).scalar()
     if found is None:
@@ -279,7 +318,7 @@ def register_user(database: Database) -> str:
                     )
                 )
         except IntegrityError:  # another process of the same user was first
-            return register_user(database)
+            return register_user(database, who)
     return str(found)
 
 

@@ -40,15 +40,21 @@ def this_process() -> Owner:
 
 def is_dead(owner: dict[str, Any]) -> bool:
     """Whether an owner is provably dead: False for anything that cannot be seen from here."""
-    me = this_process()
-    if owner["host"] != me.host or owner["namespace"] != me.namespace:
+    if not is_visible(owner):
         return False
+    me = this_process()
     if owner["boot"] != me.boot:
         return True
     found = _read_stat(owner["pid"]) if owner.get("ticks") is not None else None
     if found is None:
         return not is_running(owner["pid"], owner["started_at"])
     return found.ticks != owner["ticks"] or found.is_gone
+
+
+def is_visible(owner: dict[str, Any]) -> bool:
+    """Whether this process would see that an owner lives: it is of the same host and container."""
+    me = this_process()
+    return bool(owner["host"] == me.host and owner["namespace"] == me.namespace)
 
 
 def is_running(pid: int, started_at: float) -> bool:

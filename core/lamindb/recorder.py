@@ -14,7 +14,7 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from functools import partial
 from itertools import islice
@@ -25,6 +25,7 @@ from lamindb import config, spool
 from lamindb.config import InstanceConfig, settings
 from lamindb.errors import (
     DatabaseError,
+    DatabaseUnreachableError,
     LaminError,
     NoInstanceError,
     SetupError,
@@ -108,9 +109,9 @@ def ln_file_retracted(event: FileRetracted) -> None:
 
 
 def _keep(event: Event) -> None:
-    recorder = _current()
-    if recorder is not None:
-        recorder.keep(event)
+    # one that another thread has closed meanwhile does not take it
+    while (recorder := _current()) is not None and not recorder.keep(event):
+        time.sleep(0)
 
 
 # --- one recorder a process -----------------------------------------------------------------------
@@ -131,34 +132,50 @@ class Recorder:
                 "process is killed is lost",
                 error,
             )
-        self._trouble = _Trouble(configuration)
-        self._runs = _Lane("runs", _record_runs, self._trouble, self._idle)
-        self._files = _Lane("files", _record_files, self._trouble, self._idle)
+        # what is in the queues and what is on disk change together
+        self._lock = threading.RLock() if self._spool is None else self._spool.lock
+        self._is_closed = False
+        self._told: set[str] = set()
+        self._runs = _Lane("runs", self._record_runs, self)
+        self._files = _Lane("files", self._record_files, self)
+        self._lanes = (self._runs, self._files)
         self._alive: set[str] = set()
         self._beaten_at = time.monotonic()
 
-    def keep(self, event: Event) -> None:
-        if self._spool is not None:
-            try:
-                self._spool.append(event)
-            except OSError as error:
-                self._trouble.warn_once("disk", f"events cannot be kept on disk for now: {error}")
-        if isinstance(event, RunStarted):
-            self._alive.add(event.run)
-        elif isinstance(event, RunFinished):
-            self._alive.discard(event.run)
-        (self._files if isinstance(event, _OF_FILES) else self._runs).put(event)
+    def keep(self, event: Event) -> bool:
+        """Take an event, into the queue and onto the disk; False once this is closed."""
+        with self._lock:
+            if self._is_closed:
+                return False
+            if isinstance(event, RunStarted):
+                self._alive.add(event.run)
+            elif isinstance(event, RunFinished):
+                self._alive.discard(event.run)
+            # first into the queue: what is on disk alone counts as recorded if this is interrupted
+            (self._files if isinstance(event, _OF_FILES) else self._runs).put(event)
+            if self._spool is not None:
+                try:
+                    self._spool.append(event)
+                except OSError as error:
+                    self.warn_once("disk", f"events cannot be kept on disk for now: {error}")
+        return True
 
     def flush(self, timeout_s: float) -> bool:
         """Have everything recorded that was kept before; False when that takes longer."""
         deadline = time.monotonic() + timeout_s
-        return all(
-            lane.flush(max(deadline - time.monotonic(), 0.0)) for lane in (self._runs, self._files)
-        )
+        return all(lane.flush(max(deadline - time.monotonic(), 0.0)) for lane in self._lanes)
+
+    def warn_once(self, subject: str, message: str) -> None:
+        if subject not in self._told:
+            self._told.add(subject)
+            logger.warning("%s", message)
+
+    def say_out_of_reach(self, error: LaminError) -> None:
+        self.warn_once("database", _waits(error, "happens meanwhile", self.config))
 
     def say_left(self, limit_s: float) -> None:
         """Say, unless the reason was said, that some of what was told is not recorded yet."""
-        self._trouble.warn_once(
+        self.warn_once(
             "database",
             f"the database {self.config.database} did not take all within {limit_s:g} s: what is "
             f"left waits on disk, and is recorded when the instance {self.config.name!r} is next "
@@ -166,69 +183,82 @@ class Recorder:
         )
 
     def close(self) -> None:
-        for lane in (self._runs, self._files):
+        for lane in self._lanes:
             lane.stop()
-        if self._spool is not None:
-            self._idle()
-            self._spool.close()
+        with self._lock:
+            self._is_closed = True
+            if self._spool is not None:
+                self._idle()
+                self._spool.close()
 
     def abandon(self) -> None:
         if self._spool is not None:
             self._spool.abandon()
 
-    def _is_idle(self) -> bool:
-        return self._runs.is_idle and self._files.is_idle
+    @property
+    def has_disk(self) -> bool:
+        return self._spool is not None
+
+    def on_disk(self, of_files: bool) -> Iterator[list[Event]]:
+        """Yield batches of the events that are on disk: of files, or of runs."""
+        if self._spool is not None:
+            events = spool.read(self._spool.path)
+            wanted = (event for event in events if isinstance(event, _OF_FILES) == of_files)
+            while batch := list(islice(wanted, BATCH)):
+                yield batch
+
+    def idle(self) -> None:
+        """Called by a lane whenever it has nothing to do, at least once a minute."""
+        try:
+            self._idle()
+        except OSError as error:  # of the folder, which may come back
+            logger.info("the events on disk stay for now: %s", error)
 
     def _idle(self) -> None:
-        """Called by a lane whenever it has nothing to do, at least once a minute."""
         if self._spool is not None:
-            self._spool.clear(self._is_idle)
+            self._spool.clear(lambda: all(lane.is_idle for lane in self._lanes))
         now = time.monotonic()
         if now - self._beaten_at >= _BEAT_S:
             self._beaten_at = now
             if self._spool is not None:
                 self._spool.touch()
-            if self._alive and not self._trouble.is_on:
-                _beat(list(self._alive))
+            if self._alive and not any(lane.is_in_trouble for lane in self._lanes):
+                self._beat(list(self._alive))
 
+    # the parts that need the database are loaded by the thread that uses them
 
-class _Trouble:
-    """Says once that the database is out of reach, and how long to wait before the next try."""
+    def _record_runs(self, events: Sequence[Event]) -> None:
+        from lamindb import instance, recording
 
-    def __init__(self, configuration: InstanceConfig) -> None:
-        self._config = configuration
-        self._told: set[str] = set()
-        self.is_on = False
+        recording.record_runs(instance.opened_from(self.config), events)
 
-    def warn_once(self, subject: str, message: str) -> None:
-        if subject not in self._told:
-            self._told.add(subject)
-            logger.warning("%s", message)
+    def _record_files(self, events: Sequence[Event]) -> None:
+        from lamindb import instance, recording
 
-    def begins(self, error: LaminError) -> None:
-        self.is_on = True
-        self.warn_once(
-            "database",
-            f"{error}. What happens meanwhile waits on disk, and is recorded when the instance "
-            f"{self._config.name!r} is next opened, or by 'lamin doctor --fix'",
-        )
+        recording.record_files(instance.opened_from(self.config), events)
 
-    def ends(self) -> None:
-        self.is_on = False
+    def _beat(self, run_ids: list[str]) -> None:
+        from lamindb import instance, liveness
+
+        try:
+            liveness.beat(instance.opened_from(self.config).database, run_ids)
+        except LaminError as error:
+            logger.info("the heartbeat of %d runs is late: %s", len(run_ids), error)
 
 
 class _Lane:
     """A queue with a thread that records it in batches, and tries again while it cannot."""
 
-    def __init__(
-        self, name: str, record: Record, trouble: _Trouble, idle: Callable[[], None]
-    ) -> None:
-        self._name, self._record, self._trouble, self._idle = name, record, trouble, idle
+    def __init__(self, name: str, record: Record, recorder: Recorder) -> None:
+        self._name, self._record, self._recorder = name, record, recorder
         self._events: deque[Event] = deque()
         self._changed = threading.Condition()
         self._kept = self._done = 0
+        # those of them that are on disk alone
+        self._skipped = 0
         self._urgent = self._stopping = False
         self._thread: threading.Thread | None = None
+        self.is_in_trouble = False
 
     @property
     def is_idle(self) -> bool:
@@ -237,9 +267,12 @@ class _Lane:
     def put(self, event: Event) -> None:
         with self._changed:
             self._kept += 1
-            if len(self._events) >= _MOST_IN_MEMORY:
-                self._trouble.warn_once("memory", "too many events wait: the rest waits on disk")
-                return  # never done, so the spool is never cleared of it
+            if len(self._events) >= _MOST_IN_MEMORY and self._recorder.has_disk:
+                self._skipped += 1
+                self._recorder.warn_once(
+                    "memory", "too many events wait: the rest is recorded from disk, later"
+                )
+                return
             self._events.append(event)
             if self._thread is None:
                 thread = threading.Thread(
@@ -259,7 +292,7 @@ class _Lane:
         with self._changed:
             wanted = self._kept
             while self._done < wanted:
-                if threading.current_thread() is self._thread or self._trouble.is_on:
+                if threading.current_thread() is self._thread or self.is_in_trouble:
                     return False
                 self._urgent = True
                 self._changed.notify_all()
@@ -276,67 +309,89 @@ class _Lane:
 
     def _drain(self, deadline: float) -> None:
         """Record what waits, in the thread that calls."""
-        while self._events and time.monotonic() < deadline:
-            if self._attempt(list(islice(self._events, BATCH)), 0.0):
+        while not self.is_idle and time.monotonic() < deadline:
+            if self._step(0.0):
                 return
 
     def _work(self) -> None:
         pause_s = 0.0
         while True:
             with self._changed:
-                while not self._events and not self._stopping:
+                while self.is_idle and not self._stopping:
                     if not self._changed.wait(_BEAT_S):
                         break
                 if self._stopping:
                     return
                 if not self._urgent:
                     self._changed.wait(max(LINGER_S, pause_s))
-                batch = list(islice(self._events, BATCH))
-            if batch:
-                pause_s = self._attempt(batch, pause_s)
+            if not self.is_idle:
+                pause_s = self._step(pause_s)
             with self._changed:
-                if not self._events:
+                if self.is_idle:
                     self._urgent = False
                 self._changed.notify_all()
+                if self._stopping:
+                    return  # the file on disk is no longer its own
             if not self._events:
-                self._idle()
+                self._recorder.idle()
 
-    def _attempt(self, batch: list[Event], pause_s: float) -> float:
+    def _step(self, pause_s: float) -> float:
         """Record a batch; returns how long to wait before the next try, 0 after a success."""
+        batch = list(islice(self._events, BATCH))
+        skipped = 0 if batch else self._skipped
         try:
-            _record_each(self._record, batch)
+            if batch:
+                _record_each(self._record, batch)
+            else:
+                # some of them are recorded already, which changes nothing
+                for each in self._recorder.on_disk(of_files=self._name == "files"):
+                    _record_each(self._record, each)
         except _OUT_OF_REACH as error:
-            self._trouble.begins(error)
+            self.is_in_trouble = True
+            self._recorder.say_out_of_reach(error)
             with self._changed:
                 self._urgent = False
             return min(max(2 * pause_s, 1.0), _LONGEST_PAUSE_S)
-        self._trouble.ends()
+        self.is_in_trouble = False
         with self._changed:
             for _ in batch:
                 self._events.popleft()
-            self._done += len(batch)
+            self._skipped -= skipped
+            self._done += len(batch) + skipped
         return 0.0
 
 
-def _record_each(record: Record, batch: Sequence[Event]) -> None:
-    """Record a batch, or each event alone where that fails: a bad one holds up no other."""
+def _record_each(record: Record, batch: Sequence[Event]) -> int:
+    """Record a batch, or each event alone where that fails: a bad one holds up no other.
+
+    Returns: how many were refused.
+    """
     try:
-        if batch:
-            record(batch)
-        return
+        record(batch)
+        return 0
     except _OUT_OF_REACH:
         raise
     except Exception as error:  # whatever is wrong with one of them
         logger.debug("a batch of %d events is recorded one by one: %s", len(batch), error)
+    refused = 0
     for event in batch:
         try:
             record([event])
         except _OUT_OF_REACH:
             raise
         except Exception as error:  # whatever is wrong with it
+            refused += 1
             logger.warning(
                 "%s was not recorded: %s: %s", _short(event), type(error).__name__, error
             )
+    return refused
+
+
+def _waits(error: LaminError, what: str, configuration: InstanceConfig) -> str:
+    return (
+        f"{error}. What {what} waits on disk, and is recorded when the instance "
+        f"{configuration.name!r} is next opened, or by 'lamin doctor --fix'"
+    )
 
 
 def _short(event: Event) -> str:
@@ -344,36 +399,11 @@ def _short(event: Event) -> str:
     return f"{type(event).__name__} of {subject}"
 
 
-# the parts that need the database are loaded by the thread that uses them
-
-
-def _record_runs(events: Sequence[Event]) -> None:
-    from lamindb import instance, recording
-
-    recording.record_runs(instance.current(), events)
-
-
-def _record_files(events: Sequence[Event]) -> None:
-    from lamindb import instance, recording
-
-    recording.record_files(instance.current(), events)
-
-
-def _beat(run_ids: list[str]) -> None:
-    from lamindb import instance, liveness
-
-    try:
-        liveness.beat(instance.current().database, run_ids)
-    except LaminError as error:
-        logger.info("the heartbeat of %d runs is late: %s", len(run_ids), error)
-
-
 # --- its life -------------------------------------------------------------------------------------
 
 _lock = threading.Lock()
 _recorder: Recorder | None = None
 _is_refused = False
-_fork_is_watched = False
 _watching_pid: int | None = None
 
 
@@ -386,7 +416,10 @@ def _current() -> Recorder | None:
     with _lock:
         if _recorder is None and not _is_refused:
             try:
-                _recorder = Recorder(config.configuration())
+                configuration = config.configuration()
+                _recorder = Recorder(configuration)
+                # what is told from now on belongs to it, whatever folder the process goes to
+                config.choose(configuration)
             except LaminError as error:
                 _is_refused = True
                 logger.warning("nothing is recorded: %s", error)
@@ -426,34 +459,49 @@ def ln_instance_closing() -> None:
 
 @hookimpl
 def ln_instance_opened(instance: Instance) -> None:
-    """Record what processes that are gone have left in their spools; raises DatabaseError."""
+    """Record what processes that are gone have left in their spools."""
+    from lamindb.instance import acting_as
+
     for path in spool.abandoned(instance.config):
         with spool.claimed(path) as is_ours:
-            if is_ours:
-                _replay(instance, path)
+            if not is_ours:
+                continue
+            try:
+                with acting_as(spool.user_of(path)):
+                    _replay(instance, path)
+            except _OUT_OF_REACH as error:
+                message = _waits(error, "was told before", instance.config)
+                if _recorder is None:
+                    logger.warning("%s", message)
+                else:
+                    _recorder.warn_once("database", message)
+                if isinstance(error, DatabaseUnreachableError):
+                    return  # the next one would wait as long
 
 
 def _replay(here: Instance, path: Path) -> None:
     from lamindb import recording
 
-    events = spool.read(path)
+    events, refused = spool.read(path), 0
     while batch := list(islice(events, BATCH)):
         for write, wanted in ((recording.record_runs, False), (recording.record_files, True)):
             part = [event for event in batch if isinstance(event, _OF_FILES) == wanted]
-            _record_each(partial(write, here), part)
-    path.unlink(missing_ok=True)
+            if part:
+                refused += _record_each(partial(write, here), part)
+    if refused:
+        kept = spool.set_aside(path)
+        logger.warning("%d events were refused: they are kept in %s", refused, kept)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def _watch_exit() -> None:
-    global _watching_pid, _fork_is_watched
+    global _watching_pid
     if _watching_pid == os.getpid():
         return
     if _watching_pid is None:
         atexit.register(close)  # forked children inherit it
     _watching_pid = os.getpid()
-    if not _fork_is_watched and hasattr(os, "register_at_fork"):
-        _fork_is_watched = True
-        os.register_at_fork(after_in_child=_after_fork)
     multiprocessing = sys.modules.get("multiprocessing")
     if multiprocessing is not None and multiprocessing.parent_process() is not None:
         # such a child ends without atexit
@@ -468,3 +516,8 @@ def _after_fork() -> None:
     if _recorder is not None:
         _recorder.abandon()
     _recorder = None
+
+
+# now: a child may be forked while the first event is told
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)

@@ -16,17 +16,21 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from lamindb.config import InstanceConfig, host, spool_dir, state_dir
+from lamindb.config import Identity, InstanceConfig, identity, spool_dir, state_dir
 from lamindb.hooks.events import Event, from_json, to_json
 from lamindb.identifiers import random_id
-from lamindb.processes import is_dead, this_process
+from lamindb.processes import is_dead, is_visible, this_process
 
 logger = logging.getLogger("lamindb")
 
 SUFFIX = ".jsonl"
+REFUSED = ".refused"
+# in the name of a file that its process has left though it lives
+_LEFT = "-left"
 # of another host's process nothing can be seen but that it touches its file once a minute
 SILENT_S = 30 * 60.0
 
@@ -48,16 +52,10 @@ class SpoolFile:
     def __init__(self, config: InstanceConfig) -> None:
         """Raises: OSError: no place can be written."""
         # a signal's handler may write while its own thread does
-        self._lock = threading.RLock()
-        header = json.dumps({"owner": this_process().as_json()}).encode() + b"\n"
-        self.path, self._descriptor = _create(config)
+        self.lock = threading.RLock()
+        self._config = config
         self._start = self._size = 0
-        try:
-            self._write(header)
-        except OSError:
-            self.close()
-            raise
-        self._start = self._size
+        self.path, self._descriptor = self._created()
 
     def append(self, event: Event) -> None:
         """Write one event: it now survives this process.
@@ -65,32 +63,60 @@ class SpoolFile:
         Raises: OSError: the disk is full; nothing of the event is in the file then.
         """
         line = to_json(event).encode("ascii") + b"\n"
-        with self._lock:
+        with self.lock:
+            if os.fstat(self._descriptor).st_nlink == 0:
+                # another host took this process for dead while it was suspended
+                os.close(self._descriptor)
+                self.path, self._descriptor = self._created()
             self._write(line)
 
     def clear(self, is_idle: Any) -> None:
         """Forget all events, if nobody has added one meanwhile."""
-        with self._lock:
-            if self._size > self._start and is_idle():
+        with self.lock:
+            # once it is closed, another file may have the descriptor's number
+            if self._descriptor >= 0 and self._size > self._start and is_idle():
                 os.ftruncate(self._descriptor, self._start)
                 self._size = self._start
 
     def touch(self) -> None:
         """Show other hosts that this process lives."""
-        with suppress(OSError):
-            os.utime(self._descriptor)
+        with self.lock, suppress(OSError):
+            if self._descriptor >= 0:
+                os.utime(self._descriptor)
 
     def close(self) -> None:
-        """Close the file, and remove it if it holds no event."""
-        with self._lock, suppress(OSError):
+        """Close the file, and remove it if it holds no event, else leave it to the next opening."""
+        with self.lock, suppress(OSError):
+            descriptor, self._descriptor = self._descriptor, -1
+            if descriptor < 0:
+                return
+            os.close(descriptor)
             if self._size <= self._start:
                 self.path.unlink(missing_ok=True)
-            os.close(self._descriptor)
+            else:
+                left = self.path.with_name(f"{self.path.stem}{_LEFT}{SUFFIX}")
+                self.path = self.path.rename(left)
 
     def abandon(self) -> None:
         """Leave the file to the process that this one was forked from."""
+        # the lock may be held by a thread that is not in the child
         with suppress(OSError):
             os.close(self._descriptor)
+        self._descriptor = -1
+
+    def _created(self) -> tuple[Path, int]:
+        """Make the file, which says first whose events it holds."""
+        owner, user = this_process().as_json(), asdict(identity())
+        header = json.dumps({"owner": owner, "user": user}).encode() + b"\n"
+        path, descriptor = _create(self._config)
+        try:
+            os.write(descriptor, header)
+        except OSError:
+            os.close(descriptor)
+            path.unlink(missing_ok=True)
+            raise
+        self._start = self._size = len(header)
+        return path, descriptor
 
     def _write(self, line: bytes) -> None:
         rest = memoryview(line)
@@ -131,13 +157,17 @@ def abandoned(config: InstanceConfig) -> list[Path]:
         for path in folder.glob(f"*{SUFFIX}"):
             with suppress(OSError, ValueError, KeyError):
                 changed_at = path.stat().st_mtime
-                owner = _owner(path)
-                if owner is None:
-                    gone = time.time() - changed_at > 60.0  # it died before its first line was out
-                elif owner["host"] == host():
-                    gone = is_dead(owner)
+                silent_s = time.time() - changed_at
+                header = _header(path)
+                if path.stem.endswith(_LEFT):
+                    gone = True
+                elif header is None:
+                    gone = silent_s > 60.0  # it died before its first line was out
                 else:
-                    gone = time.time() - changed_at > SILENT_S
+                    # what cannot be seen from here, as in a container, is known by its silence
+                    gone = is_dead(header["owner"]) or (
+                        silent_s > SILENT_S and not is_visible(header["owner"])
+                    )
                 if gone:
                     found.append((changed_at, path))
     return [path for _, path in sorted(found)]
@@ -153,13 +183,21 @@ def waiting(config: InstanceConfig) -> dict[Path, int]:
     return {path: count for path, count in counts.items() if count}
 
 
-def _owner(path: Path) -> dict[str, Any] | None:
+def user_of(path: Path) -> Identity | None:
+    """Return who told of the events in a file; None if it does not say."""
+    with suppress(OSError, ValueError, KeyError, TypeError):
+        header = _header(path)
+        return Identity(**header["user"]) if header is not None else None
+    return None
+
+
+def _header(path: Path) -> dict[str, Any] | None:
     with path.open("rb") as stream:
         line = stream.readline()
     if not line.endswith(b"\n"):
         return None
-    owner: dict[str, Any] = json.loads(line)["owner"]
-    return owner
+    header: dict[str, Any] = json.loads(line)
+    return header
 
 
 def read(path: Path) -> Iterator[Event]:
@@ -176,6 +214,16 @@ def read(path: Path) -> Iterator[Event]:
                 continue
             if event is not None:
                 yield event
+
+
+def set_aside(path: Path) -> Path:
+    """Keep a file whose events the database refuses, so that nobody tries again; returns where."""
+    return path.rename(path.with_suffix(REFUSED))
+
+
+def refused(config: InstanceConfig) -> list[Path]:
+    """Return the files that were set aside."""
+    return sorted(path for folder in folders(config) for path in folder.glob(f"*{REFUSED}"))
 
 
 @contextmanager

@@ -17,12 +17,19 @@ from types import FrameType
 from typing import Any
 
 from sqlalchemy import update
+from sqlalchemy.exc import IntegrityError
 
 from lamindb import config, endings, instance, lastwords, liveness, recorder, resolving
 from lamindb.config import settings
 from lamindb.db import schema
 from lamindb.db.database import insert_if_new
-from lamindb.errors import DatabaseUnreachableError, LaminError, RecordError
+from lamindb.db.server import retried
+from lamindb.errors import (
+    DatabaseMissingError,
+    DatabaseUnreachableError,
+    LaminError,
+    RecordError,
+)
 from lamindb.hooks import RunFinished, RunStarted, Tracking, environment, manager
 from lamindb.instance import Instance
 from lamindb.records import active
@@ -79,8 +86,8 @@ def track(
         observe: whether the files that the process reads and writes are observed; default:
             ``ln.settings.observe``, and not inside an engine's run.
     Returns: the run, status ``started``, also at ``ln.context.run``. A run that this context was
-        in before is closed as ``completed``. Where the database is locked, down or read-only, the
-        run is told of by events, and recorded as soon as it can be.
+        in before is closed as ``completed``. Where the database is locked, down, gone or read-only,
+        the run is told of by events, and recorded as soon as it can be.
     Raises: TransformUnknownError: nobody can tell what is running, or no transform has that id;
         RecordError: params that are not JSON; NoInstanceError.
     """
@@ -101,7 +108,7 @@ def track(
     )
     try:
         return _track(transform, new_run, params, tracking)
-    except DatabaseUnreachableError as error:
+    except (DatabaseUnreachableError, DatabaseMissingError) as error:
         # the script goes on as without us: the recorder warns, and what is told waits on disk
         logger.info("the run is told of by events, since %s", error)
         return _track_out_of_reach(transform, params, tracking)
@@ -131,7 +138,8 @@ def _track(
                 new_run = wanted.new_run
             session = _open_run("key", wanted.key)
         if session is None or new_run:
-            found = resolving.resolved(here, transform, wanted)
+            # another may have added the same, or deleted the user
+            found = retried(lambda: resolving.resolved(here, transform, wanted), IntegrityError)
             session = _open_run("id", found.id)
             if new_run is None:
                 new_run = found.type != "notebook"
@@ -139,7 +147,7 @@ def _track(
             active.enter(session)
             return session
         _end_former()
-        run = _start(here, found, params)
+        run = retried(lambda: _start(here, found, params), IntegrityError)
         _begin(run)
     manager.notify("ln_tracking_started", tracking=replace(tracking, run=run.id))
     return run
@@ -313,17 +321,20 @@ def _is_in_spawned() -> bool:
 # --- how a run ends -----------------------------------------------------------------------------
 
 
-def _end(run: Run, status: Status, error: str | None = None) -> None:
-    """Record a run's end, in the spool where the database is out of reach."""
+def _end(run: Run, status: Status, error: str | None = None, *, by_event: bool = False) -> bool:
+    """Record a run's end, in the spool where the database is out of reach.
+
+    Args: by_event: do not ask the database, which has just been out of reach.
+    Returns: whether the database took it.
+    """
     if run.id in _observed:
         _observed.discard(run.id)
         manager.notify("ln_tracking_finished", run=run.id)
     at = schema.now()
     details = _told.pop(run.id, None)
     finished = RunFinished(run=run.id, status=status, at=at, error=error, details=details)
-    if details is not None:
-        manager.emit(finished)
-    else:
+    by_event = by_event or details is not None
+    if not by_event:
         try:
             with instance.current().database.begin() as connection:
                 connection.execute(
@@ -333,18 +344,22 @@ def _end(run: Run, status: Status, error: str | None = None) -> None:
                 )
         except LaminError as failure:
             logger.info("the end of run %s waits in the spool: %s", run.id, failure)
-            manager.emit(finished)
+            by_event = True
+    if by_event:
+        manager.emit(finished)
     run.status, run.finished_at, run.error = status, at, error
     run._mark_stored()
     _open.pop(run.id, None)
     active.leave(run)
+    return not by_event
 
 
 def _end_all(status: Status, error: str | None = None) -> None:
+    waits = False
     # the latest first: a child ends before its parent
     for run in reversed(list(_open.values())):
         if run.pid == os.getpid():  # else a forked child's copy of its parent's run
-            _end(run, status, error)
+            waits = not _end(run, status, error, by_event=waits)
 
 
 @contextmanager

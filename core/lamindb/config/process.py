@@ -7,6 +7,7 @@ import os
 import socket
 import subprocess
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +40,7 @@ def spool_dir() -> Path | None:
 
 def host() -> str:
     """The name by which records tell machines apart; ``LAMINDB_HOST`` overrides it."""
-    return os.environ.get("LAMINDB_HOST") or socket.gethostname()
+    return _plain(os.environ.get("LAMINDB_HOST") or socket.gethostname())
 
 
 def parent_run_id() -> str | None:
@@ -109,14 +110,35 @@ class Identity:
     name: str | None
 
 
+# what the tables take
+_LONGEST_NAME = 255
+
+
 def identity() -> Identity:
     """Return ``LAMINDB_USER``, else git's email, else ``login@host``."""
     given = os.environ.get("LAMINDB_USER")
     git = _git_user()
     email, name = git.get("email"), git.get("name")
-    return Identity(given or email or f"{_login()}@{host()}", email, name)
+    handle = given or email or f"{_login()}@{host()}"
+    return Identity(
+        _plain(handle),
+        None if email is None else _plain(email),
+        None if name is None else _plain(name),
+    )
 
 
+def forget_identity() -> None:
+    """Ask git again when it is next asked who works here."""
+    _git_user.cache_clear()
+
+
+def _plain(name: str) -> str:
+    """Return a name as every database takes it: Unicode, and not too long."""
+    # what of a variable is no UTF-8, Python makes surrogates of
+    return name.encode(errors="replace").decode()[:_LONGEST_NAME]
+
+
+@cache
 def _git_user() -> dict[str, str]:
     """Return ``email`` and ``name`` of git's user, as far as they are set."""
     try:

@@ -35,6 +35,9 @@ _WRITE = "lamindb_write"
 _TIMEOUT = "lamindb_timeout"
 # SQLSTATE
 _UNDEFINED_TABLE = "42P01"
+_DATA_EXCEPTION = "22"
+# insufficient privilege; a read-only transaction, as of a standby
+_REFUSED = ("42501", "25006")
 _CHUNK = 500
 T = TypeVar("T")
 _databases: weakref.WeakSet[Database] = weakref.WeakSet()
@@ -137,6 +140,8 @@ class Database:
         except IntegrityError:
             raise
         except DBAPIError as error:
+            if state_of(error).startswith(_DATA_EXCEPTION):
+                raise RecordError(f"a value does not fit its field: {error.orig}") from error
             raise self.explain(error) from error
         except StatementError as error:
             raise RecordError(f"a value does not fit its field: {error.orig or error}") from error
@@ -169,6 +174,11 @@ class Database:
             return DatabaseUnreachableError(
                 f"the database {where} stayed locked by another process for "
                 f"{settings.busy_timeout_s:g} s: end that process, or raise LAMINDB_BUSY_TIMEOUT"
+            )
+        if state_of(error) in _REFUSED:
+            return DatabaseUnreachableError(
+                f"the database {where} refuses this ({what}): use it as a user who may write, or "
+                "wait until the server takes writes again"
             )
         if "readonly" in what or "unable to open" in what:
             return DatabaseUnreachableError(

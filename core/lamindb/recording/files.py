@@ -99,7 +99,6 @@ def _recorded(
 def _copy(here: Instance, event: FileWritten) -> bool:
     """Add a file to the instance's storage as its run's output; False where it cannot be."""
     from lamindb.records.adding import add
-    from lamindb.records.base import read_all
     from lamindb.records.file import File
     from lamindb.records.run import Run
 
@@ -107,7 +106,8 @@ def _copy(here: Instance, event: FileWritten) -> bool:
         return False  # it was gone or changed before it could be copied
     with here.begin() as connection:
         add_stubs(connection, here, [(event.run, event.at)])
-    producer = read_all(select(Run).where(Run.id == event.run))[0]
+    with here.database.session() as session:  # to read as users do waits for what is told, for this
+        producer = session.scalars(select(Run).where(Run.id == event.run)).one()
     try:
         add(File(event.uri, key=event.key, run=producer, description=event.description))
     except (LaminError, OSError) as error:
