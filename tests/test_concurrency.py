@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import signal
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -338,6 +340,34 @@ def test_a_child_forked_while_a_thread_is_writing_can_write(
         stop.set()
         list(writers)
     assert ln.select(ln.Transform).count() == 10
+
+
+def end_while_waiting_to_fork() -> None:
+    ln.track(transform=ln.Transform("forks", type="pipeline"))
+    database, is_writing = instance.current().database, threading.Event()
+
+    def write() -> None:
+        with database.begin():
+            is_writing.set()
+            time.sleep(1)
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(30)
+
+    threading.Thread(target=write, daemon=True).start()
+    is_writing.wait()
+    if os.fork() == 0:
+        os._exit(0)
+
+
+def test_a_process_that_waits_to_fork_ends_at_sigterm(storage: Path, warm: WarmProcess):
+    worker = warm.fork(end_while_waiting_to_fork)
+    timer = threading.Timer(20, os.kill, (worker.pid, signal.SIGKILL))
+    timer.start()
+    assert worker.wait() == -signal.SIGTERM, worker.output.read_text()
+    timer.cancel()
+    instance.reset()
+    run = ln.select(ln.Run).one()
+    assert (run.status, run.error) == ("cancelled", "SIGTERM")
 
 
 def test_a_child_forked_in_the_middle_of_an_add_leaves_that_to_its_parent(
