@@ -226,6 +226,26 @@ def test_bytes_that_are_gone_before_they_are_read_have_no_hash_but_a_reason() ->
     }
 
 
+def test_bytes_that_are_gone_are_not_taken_for_those_that_came_later() -> None:
+    emit(written("a.csv", b"old", "r1", 1))
+    recorder.flush()
+    late = read("a.csv", "reader", 2)
+    emit(written("a.csv", b"new", "r2", 3))
+    recorder.flush()
+    recording.record_files(instance.current(), [late])
+    assert [file.run_id for file in ln.select(ln.Run, id="reader").one().inputs] == ["r1"]
+
+
+def test_bytes_that_are_gone_and_that_nobody_else_saw_have_a_record_of_their_own() -> None:
+    Path("a.csv").write_bytes(b"old")
+    late = read("a.csv", "reader", 2)
+    emit(written("a.csv", b"new", "r2", 3))
+    recorder.flush()
+    recording.record_files(instance.current(), [late])
+    [file] = ln.select(ln.Run, id="reader").one().inputs
+    assert (file.run_id, file.hash, file.is_latest) == (None, None, False)
+
+
 def test_an_event_may_bring_the_hash_of_bytes_that_are_gone() -> None:
     emit(FileWritten(run="r1", uri=str(Path.cwd() / "temp.bam"), hash=hash_bytes(b"temp"), size=4))
     [file] = ln.select(ln.File).all()

@@ -158,11 +158,15 @@ class FileState:
         """The record of what was read, and by what it is known: its path, the path it was added
         from, or its content alone."""
         if look.hash is None:
-            rows = sorted(self._by_place[place], key=lambda row: not row["is_latest"])
-            for row in rows:
-                if look.size is None or row["size"] is None or row["size"] == look.size:
-                    return row, "path"
-            return None, "path"
+            # never a successor: its run may even have read what this one wrote
+            rows = [
+                row
+                for row in self._by_place[place]
+                if row["created_at"] <= look.event.at
+                and (look.size is None or row["size"] is None or row["size"] == look.size)
+            ]
+            newest = max(rows, key=lambda row: (row["is_latest"], row["created_at"]), default=None)
+            return newest, "path"
         known = self._same_content(look, place)
         if known is not None:
             return known, "path"
