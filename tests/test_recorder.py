@@ -281,6 +281,31 @@ def test_a_read_is_known_by_its_path_by_its_source_or_by_its_content(
     assert [row["matched_by"] for row in links] == [matched_by]
 
 
+@pytest.mark.parametrize("at_once", [True, False])
+def test_of_equal_contents_that_of_the_same_name_was_read(at_once: bool) -> None:
+    events: list[Event] = [
+        written("ada/raw.csv", b"a", "r1", 1),
+        written("ada/clean.csv", b"a", "r2", 2),
+        written("ada/raw.csv.bak", b"a", "r3", 3),
+    ]
+    written("bob/raw.csv", b"a", "nobody")
+    written("bob/other.csv", b"a", "nobody")
+    events += [read("bob/raw.csv", "r4", 4), read("bob/other.csv", "r5", 5)]
+    record([events] if at_once else [[event] for event in events])
+    inputs = {
+        run: [file.key for file in ln.select(ln.Run, id=run).one().inputs] for run in ("r4", "r5")
+    }
+    assert inputs == {"r4": ["ada/raw.csv"], "r5": ["ada/raw.csv.bak"]}
+
+
+def test_what_nobody_made_is_not_taken_for_a_copy_of_it_by_another_name() -> None:
+    written("ada/raw.csv", b"a", "nobody")
+    written("bob/raw.csv", b"a", "nobody")
+    copy = written("ada/clean.csv", b"a", "r1", 2)
+    record([[read("ada/raw.csv", "r1", 1), copy], [read("bob/raw.csv", "r2", 3)]])
+    assert [file.key for file in ln.select(ln.Run, id="r2").one().inputs] == ["bob/raw.csv"]
+
+
 def test_empty_files_are_not_taken_for_each_other() -> None:
     emit(written("made.flag", b"", "r1"))
     Path("other.flag").touch()
