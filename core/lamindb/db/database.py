@@ -189,7 +189,10 @@ class Database:
 
 
 def create_sqlite_file(path: Path) -> None:
-    """Make an empty database in WAL mode, which the file remembers."""
+    """Make an empty database, or take the one that is there, in WAL mode, which the file remembers.
+
+    Raises: sqlite3.DatabaseError.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     connection = sqlite3.connect(path)
     try:
