@@ -8,6 +8,7 @@ import json
 import os
 import shutil
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -16,11 +17,12 @@ import pytest
 import sqlalchemy
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from sqlalchemy import select
+from sqlalchemy import Connection, select
 
 import lamindb as ln
 from lamindb import instance, recorder, recording
 from lamindb.db import schema
+from lamindb.db.database import Database
 from lamindb.hooks import (
     EnvironmentSeen,
     Event,
@@ -341,6 +343,26 @@ def test_an_output_that_is_taken_back_is_no_output_in_whichever_order() -> None:
             recording.record_files(instance.current(), [event])
         assert [row["role"] for row in rows(schema.run_file)] == ["retracted"]
     assert ln.select(ln.Run).one().outputs == []
+
+
+def test_an_output_is_taken_back_with_one_connection(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A second one may be what others wait for who have what this one waits for."""
+    made = written("a.csv", b"a", "r1", 1)
+    here, begin = instance.current(), Database.begin
+    recording.record_files(here, [made])
+    monkeypatch.setattr("lamindb.instance._LOCATED_S", 0.0)
+
+    @contextmanager
+    def begin_and_read_no_more(database: Database) -> Iterator[Connection]:
+        with begin(database) as connection, monkeypatch.context() as inside:
+            inside.delattr(Database, "read")
+            yield connection
+
+    monkeypatch.setattr(Database, "begin", begin_and_read_no_more)
+    back = FileRetracted(run="r1", uri=made.uri, reason="rolled back", at=at(2))
+    recording.record_files(here, [back])
+    monkeypatch.undo()
+    assert [row["role"] for row in rows(schema.run_file)] == ["retracted"]
 
 
 @pytest.mark.parametrize("first", ["the outer run", "the relation"])
