@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from sqlalchemy import Connection, select
 
 import lamindb as ln
-from lamindb import instance, recorder, recording
+from lamindb import config, instance, liveness, recorder, recording
 from lamindb.db import schema
 from lamindb.db.database import Database
 from lamindb.hooks import (
@@ -139,6 +139,42 @@ def test_retries_are_attempts_of_one_run() -> None:
         (2, "failed", "error 2"),
         (3, "completed", None),
     ]
+
+
+def test_the_attempts_of_a_run_that_died_end_with_it_and_begin_again_with_it() -> None:
+    run = run_id("test", "1")
+    begun = {"engine": "test", "host": config.host(), "pid": 2147483646, "at": at(1)}
+    here = instance.current()
+    attempts = [RunStarted(run=run, attempt=number, **begun) for number in (1, 2)]
+    failed = RunFinished(run=run, attempt=1, status="failed", error="no", at=at(2))
+    recording.record_runs(here, [*attempts, failed])
+
+    def states() -> list[tuple[str, dt.datetime | None, str | None]]:
+        kept = [*rows(schema.run), *rows(schema.attempt)]
+        return [(row["status"], row["finished_at"], row["error"]) for row in kept]
+
+    before = states()
+    liveness.close_dead_runs(here.database)
+    died = ("aborted", at(1), liveness.DIED)
+    assert states() == [died, ("failed", at(2), "no"), died]
+    recording.record_runs(here, attempts)  # told again, of a run that is over
+    assert states() == [died, ("failed", at(2), "no"), died]
+    liveness.beat(here.database, [run])
+    assert states() == before
+    liveness.close_dead_runs(here.database)
+    late = RunFinished(run=run, attempt=2, status="completed")
+    recording.record_runs(here, [late])
+    assert states()[0] == states()[2] == ("completed", late.at, None)
+
+
+def test_a_later_attempt_does_not_revive_the_one_that_died() -> None:
+    run, here = run_id("test", "1"), instance.current()
+    begun = {"engine": "test", "host": config.host(), "pid": 2147483646}
+    recording.record_runs(here, [RunStarted(run=run, at=at(1), **begun)])
+    liveness.close_dead_runs(here.database)
+    recording.record_runs(here, [RunStarted(run=run, attempt=2, at=at(2), **begun)])
+    liveness.beat(here.database, [run])
+    assert [row["status"] for row in rows(schema.attempt)] == ["aborted", "started"]
 
 
 def test_runs_are_linked_to_each_other() -> None:
