@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import signal
+import sqlite3
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from pathlib import Path
 
 import pytest
@@ -18,6 +21,7 @@ import lamindb as ln
 from forking import WarmProcess
 from lamindb import instance
 from lamindb.db import schema
+from lamindb.errors import DatabaseUnreachableError
 from lamindb.storage.hashing import hash_bytes
 from lamindb.storage.store import INCOMING, Store
 
@@ -251,6 +255,64 @@ def test_any_number_of_threads_may_read_at_once(storage: Path):
             stack.enter_context(instance.current().database.read())
 
 
+# --- locks ----------------------------------------------------------------------------------------
+
+
+def add_in_vain() -> None:
+    ln.track(transform=ln.Transform("waits", type="pipeline"))
+    with closing(locked("BEGIN IMMEDIATE")):
+        threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGTERM)).start()
+        ln.add(ln.Transform("never added"))
+
+
+def locked(*statements: str) -> sqlite3.Connection:
+    """Another connection to the database, which has a lock of it."""
+    connection = sqlite3.connect(
+        instance.current().config.database, isolation_level=None, check_same_thread=False
+    )
+    for statement in statements:
+        connection.execute(statement).fetchall()
+    return connection
+
+
+@pytest.mark.databases("sqlite")
+def test_a_process_that_waits_for_a_lock_ends_at_sigterm(storage: Path, warm: WarmProcess):
+    worker = warm.fork(add_in_vain)
+    timer = threading.Timer(20, os.kill, (worker.pid, signal.SIGKILL))
+    timer.start()
+    assert worker.wait() == -signal.SIGTERM, worker.output.read_text()
+    timer.cancel()
+    instance.reset()
+    run = ln.select(ln.Run).one()
+    assert (run.status, run.error) == ("cancelled", "SIGTERM")
+
+
+@pytest.mark.databases("sqlite")
+def test_a_lock_is_waited_for_as_long_as_was_said(storage: Path, monkeypatch: pytest.MonkeyPatch):
+    for limit_s in (0.05, 0.6):
+        monkeypatch.setattr(ln.settings, "busy_timeout_s", limit_s)
+        with closing(locked("BEGIN IMMEDIATE")):
+            began = time.monotonic()
+            with pytest.raises(DatabaseUnreachableError, match=f"locked .* for {limit_s} s"):
+                ln.add(ln.Transform("never added"))
+            assert limit_s <= time.monotonic() - began < limit_s + 0.5
+
+
+@pytest.mark.databases("sqlite")
+@pytest.mark.parametrize(
+    "holding", [["BEGIN EXCLUSIVE"], ["BEGIN", "SELECT * FROM user"]], ids=["writer", "reader"]
+)
+def test_outside_of_wal_mode_too_every_lock_is_waited_for(storage: Path, holding: list[str]):
+    """By SELECT where somebody writes, by COMMIT where somebody reads."""
+    instance.current().database.dispose()
+    with closing(locked("PRAGMA journal_mode=DELETE", *holding)) as holder:
+        timer = threading.Timer(0.7, holder.rollback)
+        timer.start()
+        ln.add(ln.Transform("added"))
+        timer.join()
+    assert ln.select(ln.Transform).one().name == "added"
+
+
 # --- forks ----------------------------------------------------------------------------------------
 
 
@@ -338,6 +400,34 @@ def test_a_child_forked_while_a_thread_is_writing_can_write(
         stop.set()
         list(writers)
     assert ln.select(ln.Transform).count() == 10
+
+
+def end_while_waiting_to_fork() -> None:
+    ln.track(transform=ln.Transform("forks", type="pipeline"))
+    database, is_writing = instance.current().database, threading.Event()
+
+    def write() -> None:
+        with database.begin():
+            is_writing.set()
+            time.sleep(1)
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(30)
+
+    threading.Thread(target=write, daemon=True).start()
+    is_writing.wait()
+    if os.fork() == 0:
+        os._exit(0)
+
+
+def test_a_process_that_waits_to_fork_ends_at_sigterm(storage: Path, warm: WarmProcess):
+    worker = warm.fork(end_while_waiting_to_fork)
+    timer = threading.Timer(20, os.kill, (worker.pid, signal.SIGKILL))
+    timer.start()
+    assert worker.wait() == -signal.SIGTERM, worker.output.read_text()
+    timer.cancel()
+    instance.reset()
+    run = ln.select(ln.Run).one()
+    assert (run.status, run.error) == ("cancelled", "SIGTERM")
 
 
 def test_a_child_forked_in_the_middle_of_an_add_leaves_that_to_its_parent(

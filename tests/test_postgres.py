@@ -15,13 +15,13 @@ from typing import Any
 import psycopg
 import pytest
 from click.testing import CliRunner
-from sqlalchemy import text
+from sqlalchemy import text, update
 
 import lamindb as ln
 from forking import WarmProcess
 from lamindb import config, instance, recorder, recording, spool
 from lamindb.cli import main
-from lamindb.db import migrate
+from lamindb.db import migrate, schema
 from lamindb.db.database import Database, serialise
 from lamindb.doctor import examine
 from lamindb.errors import (
@@ -30,6 +30,7 @@ from lamindb.errors import (
     DatabaseUnreachableError,
 )
 from lamindb.hooks import (
+    FileRetracted,
     FileStat,
     FileWritten,
     InferredTransform,
@@ -210,6 +211,28 @@ def test_a_lock_that_somebody_keeps_is_waited_for_no_longer_than_was_said(
         with pytest.raises(DatabaseUnreachableError, match="stayed locked by another process"):
             ln.add(ln.Transform("new"))
     assert ln.add(ln.Transform("new")).name == "new"
+
+
+def test_an_output_taken_back_while_its_run_ends_leaves_what_the_end_says(
+    lab: config.InstanceConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here, run, output = instance.current(), run_id("test", "1"), Path("out.txt").resolve()
+    output.touch()
+    recording.record_files(here, [FileWritten(run=run, uri=str(output))])
+    end = RunFinished(run=run, status="completed", details={"test": {"exit": 0}})
+    ending = threading.Thread(target=recording.record_runs, args=(here, [end]))
+
+    def update_once_it_ends(table: Any) -> Any:
+        if table is schema.run and ending.ident is None:
+            ending.start()
+            ending.join(1.0)  # or it waits for us
+        return update(table)
+
+    monkeypatch.setattr("lamindb.recording.files.update", update_once_it_ends)
+    back = FileRetracted(run=run, uri=str(output), reason="undone")
+    recording.record_files(here, [back])
+    ending.join()
+    assert (ln.select(ln.Run).one().details or {}).keys() == {"test", "lamindb"}
 
 
 def test_a_full_server_is_waited_for(own_postgres: Server) -> None:

@@ -8,6 +8,7 @@ import json
 import os
 import shutil
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -16,11 +17,12 @@ import pytest
 import sqlalchemy
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from sqlalchemy import select
+from sqlalchemy import Connection, select
 
 import lamindb as ln
-from lamindb import instance, recorder, recording
+from lamindb import config, instance, liveness, recorder, recording
 from lamindb.db import schema
+from lamindb.db.database import Database
 from lamindb.hooks import (
     EnvironmentSeen,
     Event,
@@ -139,6 +141,42 @@ def test_retries_are_attempts_of_one_run() -> None:
     ]
 
 
+def test_the_attempts_of_a_run_that_died_end_with_it_and_begin_again_with_it() -> None:
+    run = run_id("test", "1")
+    begun = {"engine": "test", "host": config.host(), "pid": 2147483646, "at": at(1)}
+    here = instance.current()
+    attempts = [RunStarted(run=run, attempt=number, **begun) for number in (1, 2)]
+    failed = RunFinished(run=run, attempt=1, status="failed", error="no", at=at(2))
+    recording.record_runs(here, [*attempts, failed])
+
+    def states() -> list[tuple[str, dt.datetime | None, str | None]]:
+        kept = [*rows(schema.run), *rows(schema.attempt)]
+        return [(row["status"], row["finished_at"], row["error"]) for row in kept]
+
+    before = states()
+    liveness.close_dead_runs(here.database)
+    died = ("aborted", at(1), liveness.DIED)
+    assert states() == [died, ("failed", at(2), "no"), died]
+    recording.record_runs(here, attempts)  # told again, of a run that is over
+    assert states() == [died, ("failed", at(2), "no"), died]
+    liveness.beat(here.database, [run])
+    assert states() == before
+    liveness.close_dead_runs(here.database)
+    late = RunFinished(run=run, attempt=2, status="completed")
+    recording.record_runs(here, [late])
+    assert states()[0] == states()[2] == ("completed", late.at, None)
+
+
+def test_a_later_attempt_does_not_revive_the_one_that_died() -> None:
+    run, here = run_id("test", "1"), instance.current()
+    begun = {"engine": "test", "host": config.host(), "pid": 2147483646}
+    recording.record_runs(here, [RunStarted(run=run, at=at(1), **begun)])
+    liveness.close_dead_runs(here.database)
+    recording.record_runs(here, [RunStarted(run=run, attempt=2, at=at(2), **begun)])
+    liveness.beat(here.database, [run])
+    assert [row["status"] for row in rows(schema.attempt)] == ["aborted", "started"]
+
+
 def test_runs_are_linked_to_each_other() -> None:
     run, other = run_id("test", "1"), run_id("test", "2")
     emit(RunLinked(run=run, other=other, role="cached_from"))
@@ -226,6 +264,26 @@ def test_bytes_that_are_gone_before_they_are_read_have_no_hash_but_a_reason() ->
     }
 
 
+def test_bytes_that_are_gone_are_not_taken_for_those_that_came_later() -> None:
+    emit(written("a.csv", b"old", "r1", 1))
+    recorder.flush()
+    late = read("a.csv", "reader", 2)
+    emit(written("a.csv", b"new", "r2", 3))
+    recorder.flush()
+    recording.record_files(instance.current(), [late])
+    assert [file.run_id for file in ln.select(ln.Run, id="reader").one().inputs] == ["r1"]
+
+
+def test_bytes_that_are_gone_and_that_nobody_else_saw_have_a_record_of_their_own() -> None:
+    Path("a.csv").write_bytes(b"old")
+    late = read("a.csv", "reader", 2)
+    emit(written("a.csv", b"new", "r2", 3))
+    recorder.flush()
+    recording.record_files(instance.current(), [late])
+    [file] = ln.select(ln.Run, id="reader").one().inputs
+    assert (file.run_id, file.hash, file.is_latest) == (None, None, False)
+
+
 def test_an_event_may_bring_the_hash_of_bytes_that_are_gone() -> None:
     emit(FileWritten(run="r1", uri=str(Path.cwd() / "temp.bam"), hash=hash_bytes(b"temp"), size=4))
     [file] = ln.select(ln.File).all()
@@ -259,6 +317,31 @@ def test_a_read_is_known_by_its_path_by_its_source_or_by_its_content(
     assert ln.select(ln.Run, id="r2").one().inputs == [added]
     links = [row for row in rows(schema.run_file) if row["role"] == "input"]
     assert [row["matched_by"] for row in links] == [matched_by]
+
+
+@pytest.mark.parametrize("at_once", [True, False])
+def test_of_equal_contents_that_of_the_same_name_was_read(at_once: bool) -> None:
+    events: list[Event] = [
+        written("ada/raw.csv", b"a", "r1", 1),
+        written("ada/clean.csv", b"a", "r2", 2),
+        written("ada/raw.csv.bak", b"a", "r3", 3),
+    ]
+    written("bob/raw.csv", b"a", "nobody")
+    written("bob/other.csv", b"a", "nobody")
+    events += [read("bob/raw.csv", "r4", 4), read("bob/other.csv", "r5", 5)]
+    record([events] if at_once else [[event] for event in events])
+    inputs = {
+        run: [file.key for file in ln.select(ln.Run, id=run).one().inputs] for run in ("r4", "r5")
+    }
+    assert inputs == {"r4": ["ada/raw.csv"], "r5": ["ada/raw.csv.bak"]}
+
+
+def test_what_nobody_made_is_not_taken_for_a_copy_of_it_by_another_name() -> None:
+    written("ada/raw.csv", b"a", "nobody")
+    written("bob/raw.csv", b"a", "nobody")
+    copy = written("ada/clean.csv", b"a", "r1", 2)
+    record([[read("ada/raw.csv", "r1", 1), copy], [read("bob/raw.csv", "r2", 3)]])
+    assert [file.key for file in ln.select(ln.Run, id="r2").one().inputs] == ["bob/raw.csv"]
 
 
 def test_empty_files_are_not_taken_for_each_other() -> None:
@@ -296,6 +379,26 @@ def test_an_output_that_is_taken_back_is_no_output_in_whichever_order() -> None:
             recording.record_files(instance.current(), [event])
         assert [row["role"] for row in rows(schema.run_file)] == ["retracted"]
     assert ln.select(ln.Run).one().outputs == []
+
+
+def test_an_output_is_taken_back_with_one_connection(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A second one may be what others wait for who have what this one waits for."""
+    made = written("a.csv", b"a", "r1", 1)
+    here, begin = instance.current(), Database.begin
+    recording.record_files(here, [made])
+    monkeypatch.setattr("lamindb.instance._LOCATED_S", 0.0)
+
+    @contextmanager
+    def begin_and_read_no_more(database: Database) -> Iterator[Connection]:
+        with begin(database) as connection, monkeypatch.context() as inside:
+            inside.delattr(Database, "read")
+            yield connection
+
+    monkeypatch.setattr(Database, "begin", begin_and_read_no_more)
+    back = FileRetracted(run="r1", uri=made.uri, reason="rolled back", at=at(2))
+    recording.record_files(here, [back])
+    monkeypatch.undo()
+    assert [row["role"] for row in rows(schema.run_file)] == ["retracted"]
 
 
 @pytest.mark.parametrize("first", ["the outer run", "the relation"])

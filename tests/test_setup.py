@@ -462,6 +462,28 @@ def test_a_moved_project_works_and_its_storages_row_follows(tmp_path: Path) -> N
     assert ln.setup.load("mydata").storage == str(tmp_path / "new/mydata")
 
 
+def test_a_moved_project_works_whose_database_locks_readers_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ln.setup.init(storage=tmp_path / "project/mydata")
+    forget()
+    with closing(sqlite3.connect(tmp_path / "project/mydata/.lamindb/lamindb.sqlite")) as database:
+        database.execute("PRAGMA journal_mode=DELETE")  # as of a dump that was put back
+    (tmp_path / "project").rename(tmp_path / "moved")
+    monkeypatch.setattr(ln.settings, "busy_timeout_s", 0.5)
+    ln.setup.load(tmp_path / "moved/mydata")
+    assert ln.select(ln.Storage).one().root == str(tmp_path / "moved/mydata")
+
+
+def test_a_database_file_that_is_there_already_lets_writers_and_readers_at_once(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "records.db").touch()
+    ln.setup.init(storage="mydata", db=f"sqlite:///{tmp_path}/records.db")
+    with closing(sqlite3.connect(tmp_path / "records.db")) as database:
+        assert database.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+
+
 def test_a_storage_that_was_moved_alone_is_loaded_from_its_new_place(tmp_path: Path) -> None:
     made = make(tmp_path / "p")
     os.chdir(tmp_path / "p")

@@ -169,21 +169,24 @@ class Instance:
         store = Store(self.config.storage)
         table = schema.storage
         marker = store.read_marker() if store.is_local else None
+        marked = known = None
         with self.database.read() as connection:
             if marker is not None:
-                row = connection.execute(
+                marked = connection.execute(
                     select(table.c.id, table.c.root, table.c.host).where(table.c.id == marker)
                 ).one_or_none()
-                if row is not None:
-                    if row.root != store.root and row.host == config.host():
-                        self._follow_moved_root(row.id, store.root, row.root)
-                    return str(row.id)
-            known = connection.execute(
-                select(table.c.id).where(
-                    table.c.root == store.root,
-                    table.c.host == (config.host() if store.is_local else ""),
-                )
-            ).scalar()
+            if marked is None:
+                known = connection.execute(
+                    select(table.c.id).where(
+                        table.c.root == store.root,
+                        table.c.host == (config.host() if store.is_local else ""),
+                    )
+                ).scalar()
+        if marked is not None:
+            # outside of WAL mode to write within a read would wait for the end of that
+            if marked.root != store.root and marked.host == config.host():
+                self._follow_moved_root(marked.id, store.root, marked.root)
+            return str(marked.id)
         if known is None:
             raise StorageMissingError(
                 f"the storage root {store.root} of instance {self.name!r} is not the one its "

@@ -11,7 +11,7 @@ from sqlalchemy import and_, or_, select, update
 from lamindb import lastwords
 from lamindb.config import host
 from lamindb.db.database import Database
-from lamindb.db.schema import now, run
+from lamindb.db.schema import attempt, now, run
 from lamindb.processes import is_running, this_process
 
 SILENT_AFTER = dt.timedelta(minutes=30)
@@ -72,17 +72,24 @@ def beat(database: Database, run_ids: list[str]) -> None:
         connection.execute(
             update(run).where(alive, run.c.status == "started").values(heartbeat_at=now())
         )
-        connection.execute(
-            update(run)
-            .where(alive, run.c.status == "aborted", run.c.error == DIED)
-            .values(status="started", finished_at=None, error=None, heartbeat_at=now())
-        )
+        query = select(run.c.id).where(alive, run.c.status == "aborted", run.c.error == DIED)
+        if wrong := connection.execute(query).scalars().all():
+            again = {"status": "started", "finished_at": None, "error": None}
+            connection.execute(
+                update(run).where(run.c.id.in_(wrong)).values(heartbeat_at=now(), **again)
+            )
+            connection.execute(
+                update(attempt)
+                .where(attempt.c.run_id.in_(wrong), attempt.c.error == DIED)
+                .values(again)
+            )
 
 
 def close_dead_runs(database: Database) -> int:
     """Mark dead runs as ``aborted``, or ``cancelled`` if the process left word of a signal.
 
-    They count as ended when they last gave a sign of life: the look may come months later.
+    So are their open attempts. They count as ended when they last gave a sign of life: the look
+    may come months later.
 
     A late end, or heartbeat, of one reverses this. Returns how many.
     """
@@ -98,15 +105,20 @@ def close_dead_runs(database: Database) -> int:
         ).all()
         for row in rows:
             name = _last_words(row)
-            connection.execute(
-                update(run)
-                .where(run.c.id == row.id, run.c.status == "started")
-                .values(
-                    status="cancelled" if name else "aborted",
-                    finished_at=row.heartbeat_at or at,
-                    error=name or DIED,
+            end = {
+                "status": "cancelled" if name else "aborted",
+                "finished_at": row.heartbeat_at or at,
+                "error": name or DIED,
+            }
+            closed = connection.execute(
+                update(run).where(run.c.id == row.id, run.c.status == "started").values(end)
+            ).rowcount
+            if closed:
+                connection.execute(
+                    update(attempt)
+                    .where(attempt.c.run_id == row.id, attempt.c.finished_at.is_(None))
+                    .values(end)
                 )
-            )
     return len(dead)
 
 

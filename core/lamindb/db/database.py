@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import sqlite3
+import time
 import weakref
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 from urllib.parse import quote
 
 from sqlalchemy import Connection, Engine, Table, create_engine, event, text
@@ -33,6 +34,10 @@ if TYPE_CHECKING:
 _WRITE = "lamindb_write"
 # for how long a connection waits for a lock now
 _TIMEOUT = "lamindb_timeout"
+# SQLite waits for a lock no longer than this at once: meanwhile Python cannot handle a signal
+_SLICE_S = 0.25
+# not SQLITE_BUSY_SNAPSHOT: what a transaction has read stays overtaken
+_PASSING = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_BUSY_RECOVERY, sqlite3.SQLITE_BUSY_TIMEOUT)
 # SQLSTATE
 _UNDEFINED_TABLE = "42P01"
 _DATA_EXCEPTION = "22"
@@ -199,7 +204,10 @@ class Database:
 
 
 def create_sqlite_file(path: Path) -> None:
-    """Make an empty database in WAL mode, which the file remembers."""
+    """Make an empty database, or take the one that is there, in WAL mode, which the file remembers.
+
+    Raises: sqlite3.DatabaseError.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     connection = sqlite3.connect(path)
     try:
@@ -214,9 +222,10 @@ def _sqlite_engine(path: Path) -> Engine:
         connection = sqlite3.connect(
             f"file:{quote(str(path))}?mode=rw",
             uri=True,
-            timeout=settings.busy_timeout_s,
+            timeout=_slice_s(),
             isolation_level=None,  # transactions begin where _begin says
             check_same_thread=False,
+            factory=_PatientConnection,
         )
         connection.execute("PRAGMA foreign_keys=ON")
         connection.execute("PRAGMA synchronous=NORMAL")
@@ -228,13 +237,48 @@ def _sqlite_engine(path: Path) -> Engine:
     return engine
 
 
+def _slice_s() -> float:
+    return min(settings.busy_timeout_s, _SLICE_S)
+
+
+class _PatientCursor(sqlite3.Cursor):
+    def execute(self, *arguments: Any) -> Self:
+        return _patiently(super().execute, *arguments)
+
+
+class _PatientConnection(sqlite3.Connection):
+    """Waits for locks as long as the settings say by then, and handles signals meanwhile."""
+
+    def cursor(self, *_: Any) -> Any:
+        return super().cursor(_PatientCursor)
+
+    def execute(self, *arguments: Any) -> Any:
+        return self.cursor().execute(*arguments)
+
+    def commit(self) -> None:
+        _patiently(super().commit)  # outside of WAL mode it waits for readers
+
+
+def _patiently(act: Callable[..., T], *arguments: Any) -> T:
+    began = time.monotonic()
+    while True:
+        try:
+            return act(*arguments)
+        except sqlite3.OperationalError as error:
+            waited_s = time.monotonic() - began
+            if error.sqlite_errorcode not in _PASSING or waited_s >= settings.busy_timeout_s:
+                raise
+        time.sleep(0.01)  # where SQLite sees no sense in waiting it answers at once
+
+
 def _begin(connection: Connection) -> None:
     # a transaction that reads first and then writes fails at once when another has written between;
     # taking the write lock at its start waits instead
     write = connection.get_execution_options().get(_WRITE, False)
-    if connection.info.get(_TIMEOUT, settings.busy_timeout_s) != settings.busy_timeout_s:
-        connection.exec_driver_sql(f"PRAGMA busy_timeout={int(1000 * settings.busy_timeout_s)}")
-    connection.info[_TIMEOUT] = settings.busy_timeout_s
+    wanted = _slice_s()
+    if connection.info.get(_TIMEOUT, wanted) != wanted:
+        connection.exec_driver_sql(f"PRAGMA busy_timeout={int(1000 * wanted)}")
+    connection.info[_TIMEOUT] = wanted
     connection.exec_driver_sql("BEGIN IMMEDIATE" if write else "BEGIN")
 
 

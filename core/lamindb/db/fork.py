@@ -36,7 +36,8 @@ class ForkGate:
         """Hold up forks of other threads; the same thread may enter again."""
         thread = threading.get_ident()
         with self._changed:
-            while self._forking and thread not in self._users:
+            # a signal handler of a thread that waits to fork may not wait for that fork
+            while self._forking.keys() - {thread} and thread not in self._users:
                 self._changed.wait()
             self._users[thread] += 1
         try:
@@ -51,17 +52,21 @@ class ForkGate:
     def _open(self) -> None:
         self._changed = threading.Condition()
         self._users: Counter[int] = Counter()
-        self._forking = 0
+        self._forking: Counter[int] = Counter()
 
     def _before(self) -> None:
+        thread = threading.get_ident()
         self._changed.acquire()
-        self._forking += 1
-        while self._users.keys() - {threading.get_ident()}:
+        self._forking[thread] += 1
+        while self._users.keys() - {thread}:
             self._changed.wait()
         self._close_idle()
 
     def _after_in_parent(self) -> None:
-        self._forking -= 1
+        thread = threading.get_ident()
+        self._forking[thread] -= 1
+        if not self._forking[thread]:
+            del self._forking[thread]
         self._changed.notify_all()
         self._changed.release()
 

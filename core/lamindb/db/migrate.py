@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import datetime as dt
 import sqlite3
+from contextlib import suppress
 from pathlib import Path
 
 from sqlalchemy import Connection, inspect, text
@@ -31,7 +32,9 @@ VERSION_TABLE = "lamindb_version"
 
 def create(database: Database) -> None:
     """Build the tables in an empty database, or leave those of an instance as they are."""
-    create_file(database)
+    if (path := database.config.sqlite_path) is not None:
+        with suppress(sqlite3.DatabaseError):  # what is wrong with a file is said below
+            create_sqlite_file(path)
     with database.begin() as connection:
         serialise(connection, "tables")
         if not inspect(connection).has_table(VERSION_TABLE):
@@ -39,9 +42,9 @@ def create(database: Database) -> None:
 
 
 def create_file(database: Database) -> None:
-    """Make the file of a SQLite database that is not there yet."""
+    """Make the file of a SQLite database that is not there yet, or empty."""
     path = database.config.sqlite_path
-    if path is not None and not path.exists():
+    if path is not None and not (path.exists() and path.stat().st_size):
         create_sqlite_file(path)
 
 

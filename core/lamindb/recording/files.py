@@ -31,6 +31,8 @@ _COPY_WAITS = dt.timedelta(days=1)
 file, link, run = schema.file, schema.run_file, schema.run
 
 FileEvent = FileRead | FileWritten
+# by event id
+_Places = dict[str, Place | None]
 
 
 def record_files(here: Instance, events: Sequence[Event]) -> None:
@@ -38,13 +40,18 @@ def record_files(here: Instance, events: Sequence[Event]) -> None:
 
     Raises: DatabaseError; StorageUnreachableError: what is to be copied has nowhere to go now.
     """
-    ordered = sorted(events, key=lambda event: event.at)
-    looks = _look(here, [event for event in ordered if isinstance(event, FileRead | FileWritten)])
+    ordered = sorted(
+        (event for event in events if isinstance(event, FileRead | FileWritten | FileRetracted)),
+        key=lambda event: event.at,
+    )
+    places = {event.event_id: place_of(here, event.uri) for event in ordered}
+    seen = [event for event in ordered if not isinstance(event, FileRetracted)]
+    looks = _look(here, seen, places)
 
     def write() -> list[tuple[Event, str]]:
         try:
             with here.begin() as connection:
-                return _write(connection, here, ordered, looks)
+                return _write(connection, here, ordered, places, looks)
         except (IntegrityError, DatabaseConflictError):
             here.unmanaged_storages.clear()  # rolled back
             raise
@@ -56,9 +63,8 @@ def record_files(here: Instance, events: Sequence[Event]) -> None:
 # --- before the transaction: what the bytes were --------------------------------------------------
 
 
-def _look(here: Instance, events: Sequence[FileEvent]) -> dict[str, Look]:
+def _look(here: Instance, events: Sequence[FileEvent], places: _Places) -> dict[str, Look]:
     """Hash what the events speak of, by event id, without what is recorded or copied already."""
-    places = {event.event_id: place_of(here, event.uri) for event in events}
     recorded = _recorded(here, [(event, places[event.event_id]) for event in events])
     looks: dict[str, Look] = {}
     for event in events:
@@ -123,7 +129,11 @@ def _copy(here: Instance, event: FileWritten) -> bool:
 
 
 def _write(
-    connection: Connection, here: Instance, events: Sequence[Event], looks: dict[str, Look]
+    connection: Connection,
+    here: Instance,
+    events: Sequence[FileEvent | FileRetracted],
+    places: _Places,
+    looks: dict[str, Look],
 ) -> list[tuple[Event, str]]:
     # in one order for all processes, so that none waits for another that waits for it
     for key in sorted({look.place.key for look in looks.values()}):
@@ -136,7 +146,8 @@ def _write(
         if is_retraction:
             for event in group:
                 assert isinstance(event, FileRetracted)
-                recorded += [(event, file_id) for file_id in _retract(connection, here, event)]
+                taken = _retract(connection, event, places[event.event_id])
+                recorded += [(event, file_id) for file_id in taken]
         else:
             seen = [looks[event.event_id] for event in group if event.event_id in looks]
             recorded += _write_looks(connection, here, seen)
@@ -159,9 +170,10 @@ def _write_looks(
     return recorded
 
 
-def _retract(connection: Connection, here: Instance, event: FileRetracted) -> list[str]:
+def _retract(connection: Connection, event: FileRetracted, place: Place | None) -> list[str]:
     """Take an output back; noted with its run, for one whose own event comes later."""
-    query = select(run.c.details).where(run.c.id == event.run)
+    # what else is noted there comes from other threads and processes
+    query = select(run.c.details).where(run.c.id == event.run).with_for_update(key_share=True)
     details = dict(connection.execute(query).scalar() or {})
     own = dict(details.get("lamindb") or {})
     said = {"at": event.at.isoformat(), "reason": event.reason}
@@ -169,7 +181,6 @@ def _retract(connection: Connection, here: Instance, event: FileRetracted) -> li
     connection.execute(
         update(run).where(run.c.id == event.run).values(details={**details, "lamindb": own})
     )
-    place = place_of(here, event.uri)
     if place is None:
         return []
     taken = list(

@@ -8,7 +8,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import Connection, and_, bindparam, delete, desc, func, insert, select, update
+from sqlalchemy import Connection, and_, bindparam, delete, desc, func, insert, or_, select, update
 
 from lamindb.db import schema
 from lamindb.db.database import chunked
@@ -158,11 +158,15 @@ class FileState:
         """The record of what was read, and by what it is known: its path, the path it was added
         from, or its content alone."""
         if look.hash is None:
-            rows = sorted(self._by_place[place], key=lambda row: not row["is_latest"])
-            for row in rows:
-                if look.size is None or row["size"] is None or row["size"] == look.size:
-                    return row, "path"
-            return None, "path"
+            # never a successor: its run may even have read what this one wrote
+            rows = [
+                row
+                for row in self._by_place[place]
+                if row["created_at"] <= look.event.at
+                and (look.size is None or row["size"] is None or row["size"] == look.size)
+            ]
+            newest = max(rows, key=lambda row: (row["is_latest"], row["created_at"]), default=None)
+            return newest, "path"
         known = self._same_content(look, place)
         if known is not None:
             return known, "path"
@@ -173,38 +177,45 @@ class FileState:
         return made, "path" if made is None else "content"
 
     def _made_elsewhere(self, look: Look) -> Row | None:
-        """The newest record of the same bytes that another run made. All empty files are alike.
+        """The record of the same bytes that another run made: of the same name, else the newest.
 
-        A copy that the run itself makes of what it reads is not what it read.
+        All empty files are alike. A copy that the run itself makes of what it reads is not what it
+        read. Where one of the same name is known that nobody made, no other is meant.
         """
-        run_id = look.event.run
-        here = [
+        run_id, name = look.event.run, look.place.name
+        candidates = [
             row
             for row in self._new_files
             if row["hash"] == look.hash
-            and row["run_id"] is not None
+            and (row["run_id"] is not None or row["name"] == name)
             and (run_id, row["id"], "output") not in self._links
         ]
-        if here:
-            return here[-1]
         own = select(link.c.file_id).where(link.c.run_id == run_id, link.c.role == "output")
-        found = (
+        is_made, is_namesake = file.c.run_id.is_not(None), file.c.name == name
+        stored = (
             self._connection.execute(
                 select(file)
-                .where(file.c.hash == look.hash, file.c.run_id.is_not(None), file.c.id.not_in(own))
-                .order_by(desc(file.c.created_at))
+                .where(file.c.hash == look.hash, or_(is_made, is_namesake), file.c.id.not_in(own))
+                .order_by(desc(is_namesake), desc(is_made), desc(file.c.created_at))
                 .limit(1)
             )
             .mappings()
             .one_or_none()
         )
-        if found is None:
+        if stored is not None:
+            candidates.append(self._files.get(stored["id"]) or {**stored, "made_at": None})
+        if not candidates:
             return None
-        row = self._files.get(found["id"])
-        if row is None:
-            row = self._remember({**found, "made_at": None})
-            self._load_links([run_id], [row["id"]])
-        return row
+        best = max(
+            candidates,
+            key=lambda row: (row["name"] == name, row["run_id"] is not None, row["created_at"]),
+        )
+        if best["run_id"] is None:
+            return None
+        if best["id"] not in self._files:
+            self._remember(best)
+            self._load_links([run_id], [best["id"]])
+        return best
 
     def _was_retracted(self, look: Look) -> bool:
         details = self._runs[look.event.run]["details"] or {}
