@@ -726,6 +726,32 @@ def test_show_finds_a_record_by_whatever_names_it(project: Path) -> None:
         assert lamin_json("show", reference)["transform"]["id"] == transform_id
 
 
+def test_a_path_with_dots_or_through_a_link_is_found(project: Path) -> None:
+    inner = project / "inner"
+    inner.mkdir()
+    (project / "alink").symlink_to(inner)
+    (inner / "real.csv").write_text("real")
+    (inner / "own.csv").symlink_to("real.csv")
+    recorded = {}
+    for name in ("real.csv", "own.csv"):
+        recorded[name] = ln.add(ln.File(inner / name, key=f"kept/{name}")).id
+    step("make", outputs=("stored.csv",))
+    recorded["stored.csv"] = ln.select(ln.File, key="stored.csv").one().id
+    os.chdir(inner)
+    for reference, name in (
+        ("../inner/real.csv", "real.csv"),
+        (f"{project}/alink/../inner/real.csv", "real.csv"),
+        ("../alink/real.csv", "real.csv"),
+        ("../alink/own.csv", "own.csv"),
+        ("own.csv", "own.csv"),
+        ("../mydata/stored.csv", "stored.csv"),
+    ):
+        assert lamin_json("show", reference)["file"]["id"] == recorded[name], reference
+    # found by the whole way, where nothing is recorded under the name of the link itself
+    (project / "other.csv").symlink_to(inner / "real.csv")
+    assert lamin_json("show", "../other.csv")["file"]["id"] == recorded["real.csv"]
+
+
 def test_show_finds_an_object_by_its_url(bucket: str) -> None:
     ln.setup.init(f"{bucket}/study")
     file = step("a", outputs=("x/a.txt",)).outputs[0]

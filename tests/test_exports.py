@@ -161,6 +161,15 @@ def test_bytes_that_are_not_as_recorded_are_named_and_not_packed(project: Path) 
     assert not Path("x").exists()
 
 
+def test_a_folder_is_found_by_a_path_with_dots_or_through_a_link(project: Path) -> None:
+    tell_study(project, samples=2, models=1)
+    Path("alink").symlink_to("results")
+    for number, reference in enumerate(("trimmed/../results", f"../{project.name}/alink")):
+        lamin("export", "ro-crate", reference, f"{number}.zip")
+        with zipfile.ZipFile(f"{number}.zip") as archive:
+            assert "data/results/report.html" in archive.namelist()
+
+
 def test_a_zip_holds_all_upstream_when_asked_to(project: Path) -> None:
     tell_study(project, samples=2, models=1)
     lamin("export", "ro-crate", "results", "out.zip", "--data", "all", "--title", "Our study")
