@@ -813,6 +813,31 @@ def test_a_file_whose_object_is_gone_is_said_to_be(project: Path) -> None:
     assert not re.search(r"^path .* gone$", lamin("show", "b.txt"), re.MULTILINE)
 
 
+def test_a_file_that_was_changed_after_its_run_is_said_to_be(project: Path) -> None:
+    study()
+    (project / "mydata/fit.csv").write_text("much more than the run wrote")
+    (project / "mydata/clean.csv").write_text("clean CLEAN.csv")  # as many bytes as before
+    assert tree("fit.csv") == [
+        "fit.csv  changed since",
+        "└── by fit",
+        "    └── clean.csv  15 B  changed since",
+        "        └── by clean  max_z=3.5",
+        "            ├── raw/1.csv  17 B",
+        "            │   └── by acquire",
+        "            └── raw/2.csv  17 B",
+        "                └── by acquire",
+    ]
+    assert re.search(r"^path .*fit\.csv, changed since$", lamin("show", "fit.csv"), re.MULTILINE)
+    assert "changed since" not in lamin("show", "raw/1.csv")
+    # touched, but with its own bytes again
+    (project / "mydata/clean.csv").write_text("clean clean.csv")
+    assert "changed since" not in lamin("show", "clean.csv")
+    assert lamin("lineage", "clean.csv", "--downstream").count("changed since") == 1
+    (project / "mydata/fit.csv").unlink()
+    (project / "mydata/fit.csv").mkdir()
+    assert tree("fit.csv")[0] == "fit.csv  changed since"
+
+
 def test_show_of_a_run_lists_what_it_read_and_wrote(project: Path) -> None:
     runs = study()
     text = lamin("show", runs["clean"].id)

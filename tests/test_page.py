@@ -255,6 +255,12 @@ def test_one_file_a_gone_object_and_a_run_that_runs_are_useful_views(
         assert "is gone" in seen.panel()
         seen.click("busy")
         assert "started" in seen.panel()
+    (project / "part.txt").write_text("by hand")
+    with watched(browser, written("part.txt")) as seen:
+        seen.wait_drawn()
+        assert seen.labels() == ["busy\n▶", "part.txt\n4 B  changed since"]
+        seen.click("part.txt")
+        assert "has other bytes than were recorded" in seen.panel()
 
 
 @pytest.mark.full

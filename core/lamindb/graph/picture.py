@@ -17,13 +17,17 @@ from lamindb._version import __version__
 from lamindb.db import schema
 from lamindb.graph.folding import fold, levels
 from lamindb.graph.model import Graph, Node, Row, Subject, label
-from lamindb.graph.objects import object_of
+from lamindb.graph.objects import Object, Objects
 from lamindb.graph.walking import load, rows_in, totals
 
 MOST_NODES = 3_000
 _MOST_RUNS = 2_000
 _MOST_MEMBERS = 200
 _LONGEST = 2_000
+_LOST = {
+    "gone": "is gone from where it was",
+    "changed since": "has other bytes than were recorded: it was changed since",
+}
 
 # a detail: name, value, and how to show it (text, code, time, link or map)
 Detail = list[Any]
@@ -47,6 +51,7 @@ class _Picture:
         self._attempts = _attempts(graph.runs)
         self._pythons = _pythons(graph.runs)
         self._handles = _handles()
+        self._objects = Objects()
 
     def as_json(self) -> dict[str, Any]:
         graph, here = self._graph, instance.current()
@@ -163,21 +168,18 @@ class _Picture:
     def _file(self, name: str) -> dict[str, Any]:
         row = self._graph.files[name]
         up, down = self._of_files.get(name, (0, 0))
-        path, is_gone = object_of(row)
-        notes = [
-            "" if row["is_latest"] else "older version",
-            "gone" if is_gone else "",
-        ]
+        found = self._objects.of(row)
+        notes = ["" if row["is_latest"] else "older version", found.state]
         return {
             "label": display.printable(label(row)),
             "note": ", ".join(filter(None, notes)),
             "size": display.size(row["size"]),
             "up": up,
             "down": down,
-            "details": self._file_details(row, path, is_gone),
+            "details": self._file_details(row, found),
         }
 
-    def _file_details(self, row: Row, path: str | None, is_gone: bool) -> list[Detail]:
+    def _file_details(self, row: Row, found: Object) -> list[Detail]:
         version = "the latest" if row["is_latest"] else "an older one: there is newer content"
         hashed = f"{row['hash']} ({row['hash_type']})" if row["hash"] else row["hash_note"]
         return _details(
@@ -187,9 +189,9 @@ class _Picture:
             ("size", _bytes(row["size"]), "text"),
             ("hash", hashed, "code"),
             ("version", version if row["key"] else None, "text"),
-            ("object", "is gone from where it was" if is_gone else None, "text"),
-            ("path", path, "code"),
-            ("source", row["source_uri"] if row["source_uri"] != path else None, "code"),
+            ("object", _LOST.get(found.state), "text"),
+            ("path", found.path, "code"),
+            ("source", row["source_uri"] if row["source_uri"] != found.path else None, "code"),
             ("recorded", row["created_at"], "time"),
             ("by", self._handles.get(row["created_by_id"]), "text"),
             ("id", row["id"], "code"),
