@@ -6,7 +6,7 @@ Texts are on one line and free of control characters; the page sets them as text
 from __future__ import annotations
 
 import datetime as dt
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable
 from typing import Any
 
@@ -15,7 +15,7 @@ from sqlalchemy import select
 from lamindb import display, instance
 from lamindb._version import __version__
 from lamindb.db import schema
-from lamindb.graph.folding import fold, levels
+from lamindb.graph.folding import Group, fold, levels
 from lamindb.graph.model import Graph, Node, Row, Subject, label
 from lamindb.graph.objects import Object, Objects
 from lamindb.graph.walking import load, rows_in, totals
@@ -55,12 +55,13 @@ class _Picture:
 
     def as_json(self) -> dict[str, Any]:
         graph, here = self._graph, instance.current()
-        kept, dropped = self._kept()
+        kept = self._kept()
         names = {name for _, name in kept}
         groups = {
             self._groups[node].id: self._groups[node] for node in kept if node in self._groups
         }
         boxes = self._boxes(kept)
+        absent = self._absent(kept, groups)
         return {
             "focus": graph.subject.id,
             "starts": sorted(graph.starts & names),
@@ -68,18 +69,22 @@ class _Picture:
             "instance": here.name,
             "made_at": schema.now().isoformat(),
             "version": __version__,
-            "nodes": [self._node(node, boxes) for node in kept],
+            "nodes": [self._node(node, boxes) | {"absent": absent.get(node, {})} for node in kept],
             "edges": [edge for edge in self._edges() if edge[0] in names and edge[1] in names],
             "groups": {
-                name: {"label": display.printable(group.label), "count": len(group.members)}
+                name: {
+                    "label": display.printable(group.label),
+                    "count": len(group.members),
+                    "statuses": self._statuses(group),
+                }
                 for name, group in groups.items()
             },
             "boxes": boxes,
-            "dropped": dropped,
+            "total": len(graph.files) + len(graph.runs),
             "is_cut": graph.is_cut,
         }
 
-    def _kept(self) -> tuple[list[Node], int]:
+    def _kept(self) -> list[Node]:
         """Return the nodes that there is room for: of a group the first ones, the nearest first.
 
         Those of the next group that lead to them are its first, so that ways stay whole.
@@ -98,8 +103,32 @@ class _Picture:
             if len(alike) > _MOST_MEMBERS:
                 alike.sort(key=lambda node: not self._leads_to(node, kept))
             kept |= dict.fromkeys(alike[:_MOST_MEMBERS])
-        shown = list(kept)[:MOST_NODES]
-        return shown, len(kept) - len(shown)
+        return list(kept)[:MOST_NODES]
+
+    def _absent(self, kept: list[Node], groups: dict[str, Group]) -> dict[Node, dict[str, Any]]:
+        """Return of nodes how many neighbours have no room, though others of their group have it.
+
+        By ``up`` and ``down``, as a list of group and number: where the group is drawn, they are
+        counted with it.
+        """
+        shown = set(kept)
+        found: dict[Node, dict[str, Any]] = {}
+        for node in kept:
+            for way, nexts in (("up", self._graph.before(node)), ("down", self._graph.after(node))):
+                lacking = Counter(
+                    self._groups[each].id
+                    for each in nexts
+                    if each[0] != node[0] and each not in shown and each in self._groups
+                )
+                if known := [[name, lacking[name]] for name in lacking if name in groups]:
+                    found.setdefault(node, {})[way] = known
+        return found
+
+    def _statuses(self, group: Group) -> list[list[Any]]:
+        if group.kind == "file":
+            return []
+        counts = Counter(self._graph.runs[each]["status"] for each in group.members)
+        return [[status, count] for status, count in counts.items()]
 
     def _leads_to(self, node: Node, kept: dict[Node, None]) -> bool:
         is_downstream = self._levels.get(node, 0) > 0
