@@ -26,6 +26,7 @@ import lamindb as ln
 from lamindb import instance
 from lamindb.cli import COMMANDS, main
 from lamindb.hooks import hookimpl, plugins
+from read_only import seen_read_only
 
 ROOT = Path(__file__).parent.parent
 LAMIN = [sys.executable, "-m", "lamindb"]
@@ -424,6 +425,21 @@ def test_info_shows_the_instance_in_use(project: Path) -> None:
         "counts": {"file": 2, "transform": 2, "run": 2, "storage": 1, "user": 1},
         "database_bytes": Path("mydata/.lamindb/lamindb.sqlite").stat().st_size,
     }
+
+
+def test_info_tells_a_reader_who_they_are_without_registering_them(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LAMINDB_USER", "reader")
+    for _ in range(2):
+        assert re.search(r"^user +reader$", lamin("info"), re.MULTILINE)
+    assert lamin_json("info")["counts"]["user"] == 1
+    instance.reset()
+    database = project / "mydata/.lamindb/lamindb.sqlite"
+    command = [*seen_read_only(database), *LAMIN, "info"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert re.search(r"^user +reader$", done.stdout, re.MULTILINE)
 
 
 def test_load_says_when_another_instance_goes_first_here(
