@@ -45,10 +45,11 @@ def find(reference: str) -> tuple[Table, Row]:
         row = first(select(table).where(condition).order_by(*order).limit(1))
         if row is not None:
             return table, row
+    # last and without quotes around it: it may need its own
+    search = shlex.join(["lamin", "files", *filter(None, [Path(reference).name])])
     raise RecordError(
-        f"nothing is recorded as {reference!r}, by id, key, name or path: see "
-        f"'{shlex.join(['lamin', 'files', *filter(None, [Path(reference).name])])}' and "
-        "'lamin runs'"
+        f"nothing is recorded as {reference!r}, by id, key, name or path: see 'lamin runs', or "
+        f"{search}"
     )
 
 
