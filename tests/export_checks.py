@@ -26,7 +26,7 @@ def lamin(*arguments: str, code: int = 0) -> str:
     instance.reset()
     result = CliRunner().invoke(main, arguments)
     assert result.exit_code == code, result.output
-    return result.output
+    return result.stdout if code == 0 else result.output
 
 
 def entities(crate: Path) -> dict[str, dict[str, Any]]:

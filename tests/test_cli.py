@@ -26,6 +26,7 @@ import lamindb as ln
 from lamindb import instance
 from lamindb.cli import COMMANDS, main
 from lamindb.hooks import hookimpl, plugins
+from read_only import seen_read_only
 
 ROOT = Path(__file__).parent.parent
 LAMIN = [sys.executable, "-m", "lamindb"]
@@ -426,6 +427,21 @@ def test_info_shows_the_instance_in_use(project: Path) -> None:
     }
 
 
+def test_info_tells_a_reader_who_they_are_without_registering_them(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LAMINDB_USER", "reader")
+    for _ in range(2):
+        assert re.search(r"^user +reader$", lamin("info"), re.MULTILINE)
+    assert lamin_json("info")["counts"]["user"] == 1
+    instance.reset()
+    database = project / "mydata/.lamindb/lamindb.sqlite"
+    command = [*seen_read_only(database), *LAMIN, "info"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert re.search(r"^user +reader$", done.stdout, re.MULTILINE)
+
+
 def test_load_says_when_another_instance_goes_first_here(
     project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -726,6 +742,32 @@ def test_show_finds_a_record_by_whatever_names_it(project: Path) -> None:
         assert lamin_json("show", reference)["transform"]["id"] == transform_id
 
 
+def test_a_path_with_dots_or_through_a_link_is_found(project: Path) -> None:
+    inner = project / "inner"
+    inner.mkdir()
+    (project / "alink").symlink_to(inner)
+    (inner / "real.csv").write_text("real")
+    (inner / "own.csv").symlink_to("real.csv")
+    recorded = {}
+    for name in ("real.csv", "own.csv"):
+        recorded[name] = ln.add(ln.File(inner / name, key=f"kept/{name}")).id
+    step("make", outputs=("stored.csv",))
+    recorded["stored.csv"] = ln.select(ln.File, key="stored.csv").one().id
+    os.chdir(inner)
+    for reference, name in (
+        ("../inner/real.csv", "real.csv"),
+        (f"{project}/alink/../inner/real.csv", "real.csv"),
+        ("../alink/real.csv", "real.csv"),
+        ("../alink/own.csv", "own.csv"),
+        ("own.csv", "own.csv"),
+        ("../mydata/stored.csv", "stored.csv"),
+    ):
+        assert lamin_json("show", reference)["file"]["id"] == recorded[name], reference
+    # found by the whole way, where nothing is recorded under the name of the link itself
+    (project / "other.csv").symlink_to(inner / "real.csv")
+    assert lamin_json("show", "../other.csv")["file"]["id"] == recorded["real.csv"]
+
+
 def test_show_finds_an_object_by_its_url(bucket: str) -> None:
     ln.setup.init(f"{bucket}/study")
     file = step("a", outputs=("x/a.txt",)).outputs[0]
@@ -785,6 +827,31 @@ def test_a_file_whose_object_is_gone_is_said_to_be(project: Path) -> None:
     assert tree("a.txt") == ["a.txt  gone", "└── by first"]
     assert re.search(r"^path .*a\.txt, gone$", lamin("show", "a.txt"), re.MULTILINE)
     assert not re.search(r"^path .* gone$", lamin("show", "b.txt"), re.MULTILINE)
+
+
+def test_a_file_that_was_changed_after_its_run_is_said_to_be(project: Path) -> None:
+    study()
+    (project / "mydata/fit.csv").write_text("much more than the run wrote")
+    (project / "mydata/clean.csv").write_text("clean CLEAN.csv")  # as many bytes as before
+    assert tree("fit.csv") == [
+        "fit.csv  changed since",
+        "└── by fit",
+        "    └── clean.csv  15 B  changed since",
+        "        └── by clean  max_z=3.5",
+        "            ├── raw/1.csv  17 B",
+        "            │   └── by acquire",
+        "            └── raw/2.csv  17 B",
+        "                └── by acquire",
+    ]
+    assert re.search(r"^path .*fit\.csv, changed since$", lamin("show", "fit.csv"), re.MULTILINE)
+    assert "changed since" not in lamin("show", "raw/1.csv")
+    # touched, but with its own bytes again
+    (project / "mydata/clean.csv").write_text("clean clean.csv")
+    assert "changed since" not in lamin("show", "clean.csv")
+    assert lamin("lineage", "clean.csv", "--downstream").count("changed since") == 1
+    (project / "mydata/fit.csv").unlink()
+    (project / "mydata/fit.csv").mkdir()
+    assert tree("fit.csv")[0] == "fit.csv  changed since"
 
 
 def test_show_of_a_run_lists_what_it_read_and_wrote(project: Path) -> None:

@@ -126,6 +126,20 @@ def test_a_crate_says_what_is_recorded_and_no_more(project: Path) -> None:
     assert "mainEntity" not in root  # two workflows went into it
 
 
+def test_a_crate_without_a_licence_says_that_it_lacks_one(project: Path) -> None:
+    Teller(project).step("plain", "1", "fit", [], ["a.txt"])
+    for options in ((), ("--json",)):
+        name = f"crate{len(options)}"
+        result = CliRunner().invoke(main, ["export", "ro-crate", "a.txt", name, *options])
+        assert result.exit_code == 0
+        assert result.stderr == (
+            "the crate names no licence, and validators refuse one without: give it as in "
+            "--license https://spdx.org/licenses/CC-BY-4.0\n"
+        )
+    result = CliRunner().invoke(main, ["export", "ro-crate", "a.txt", "x", "--license", "CC0-1.0"])
+    assert (result.exit_code, result.stderr) == (0, "")
+
+
 def test_a_failed_run_and_one_that_runs_are_exported_as_such(project: Path) -> None:
     tell = Teller(project, Clock(dt.datetime.now(dt.UTC)))
     tell.step("snakemake", "1", "fit", [], ["a.txt"], "failed", error="no memory")
@@ -159,6 +173,15 @@ def test_bytes_that_are_not_as_recorded_are_named_and_not_packed(project: Path) 
     assert "is there already" in lamin("export", "ro-crate", "fit", "three", code=1)
     assert "nothing is recorded as 'nowhere'" in lamin("export", "ro-crate", "nowhere", "x", code=1)
     assert not Path("x").exists()
+
+
+def test_a_folder_is_found_by_a_path_with_dots_or_through_a_link(project: Path) -> None:
+    tell_study(project, samples=2, models=1)
+    Path("alink").symlink_to("results")
+    for number, reference in enumerate(("trimmed/../results", f"../{project.name}/alink")):
+        lamin("export", "ro-crate", reference, f"{number}.zip")
+        with zipfile.ZipFile(f"{number}.zip") as archive:
+            assert "data/results/report.html" in archive.namelist()
 
 
 def test_a_zip_holds_all_upstream_when_asked_to(project: Path) -> None:
@@ -208,7 +231,7 @@ def test_many_runs_and_files_are_packed_and_what_is_not_is_counted(project: Path
         rows.file(f"out/{number}.csv", run)
     rows.write()
     Path("mydata/out").mkdir()
-    result = CliRunner().invoke(main, ["export", "ro-crate", top, "many"])
+    result = CliRunner().invoke(main, ["export", "ro-crate", top, "many", "--license", "x"])
     assert result.stdout == "many: 3,000 files and 3,001 runs\n"
     named = result.stderr.splitlines()
     assert len(named) == 21

@@ -15,7 +15,7 @@ from chromium import chromium, watched
 from lamindb import instance
 from lamindb.graph.page import as_script, frame
 from lamindb.graph.picture import MOST_NODES, picture
-from lineage_rows import fan, long_chain
+from lineage_rows import Rows, fan, long_chain
 from lineage_study import Teller, tell_study
 
 ATTACKS = [
@@ -209,6 +209,43 @@ def test_two_thousand_nodes_open_on_a_view_that_can_be_read(project: Path, brows
         assert "have no room" in seen.page.locator("#ln-hint").inner_text()
 
 
+def test_of_more_of_a_kind_than_the_page_holds_it_tells_one_story(
+    project: Path, browser: Any
+) -> None:
+    rows = Rows()
+    source = rows.file("source.csv", None)
+    flow = rows.run("flow", engine="plain")
+    for number in range(400):
+        status = "failed" if number == 390 else "completed"
+        step = rows.run("step", number, "plain", parent_id=flow, status=status)
+        rows.link(step, source)
+        rows.file(f"out/f{number}.csv", step)
+    rows.write()
+    with watched(browser, written(source)) as seen:
+        seen.wait_drawn()
+        assert seen.labels() == [
+            "out/f*.csv\n× 400",
+            "source.csv\n100 B  gone",
+            "step\n✗  × 400  1 failed",
+        ]
+        hint = seen.page.locator("#ln-hint")
+        assert hint.inner_text() == "801 of 801 files and runs"
+        assert "failed" in seen.page.locator("#ln-legend").inner_text()
+        seen.click("step")
+        assert "400 runs of a kind: 399 completed, 1 failed" in seen.panel()
+        assert "… 300 more, 200 of them not in this page" in seen.panel()
+        seen.page.get_by_role("button", name="Open").click()
+        assert "step\n✗  the other 360  1 failed" in seen.labels()
+        assert "360 runs of a kind: 359 completed, 1 failed" in seen.panel()
+        assert "… 260 more, 200 of them not in this page" in seen.panel()
+        assert not any(each.startswith("+") for each in seen.labels())
+        assert hint.inner_text() == "801 of 801 files and runs"
+        # with each drawn alone, no stack stands for those that are not in the page
+        seen.page.get_by_role("button", name="Alike as one").click()
+        assert "+200" in seen.labels()
+        assert re.match(r"220 of 801 .* have no room", hint.inner_text())
+
+
 @pytest.mark.full
 def test_ten_thousand_children_of_one_run_stay_one_node(project: Path, browser: Any) -> None:
     fan(lanes=10_000, stages=1)
@@ -255,6 +292,12 @@ def test_one_file_a_gone_object_and_a_run_that_runs_are_useful_views(
         assert "is gone" in seen.panel()
         seen.click("busy")
         assert "started" in seen.panel()
+    (project / "part.txt").write_text("by hand")
+    with watched(browser, written("part.txt")) as seen:
+        seen.wait_drawn()
+        assert seen.labels() == ["busy\n▶", "part.txt\n4 B  changed since"]
+        seen.click("part.txt")
+        assert "has other bytes than were recorded" in seen.panel()
 
 
 @pytest.mark.full

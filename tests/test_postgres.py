@@ -252,6 +252,21 @@ def test_a_full_server_is_waited_for(own_postgres: Server) -> None:
     database.dispose()
 
 
+def test_who_may_only_read_is_told_about_the_instance(
+    own_postgres: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ln.setup.init("./mydata", name="shared", db=own_postgres.url())
+    instance.reset()
+    with psycopg.connect(plain(own_postgres.url()), autocommit=True) as connection:
+        connection.execute("CREATE ROLE reader LOGIN")
+        connection.execute("GRANT SELECT ON ALL TABLES IN SCHEMA public TO reader")
+    url = own_postgres.url().replace("postgres@", "reader@")
+    instance.use(config.config_from_storage("./mydata", url, "shared"))
+    monkeypatch.setenv("LAMINDB_USER", "reader")
+    found = ln.setup.info()
+    assert (found.user, found.counts["user"]) == ("reader", 1)
+
+
 def test_more_threads_than_connections_are_kept_all_read(lab: config.InstanceConfig) -> None:
     database = instance.current().database
     together = threading.Barrier(30)

@@ -467,6 +467,8 @@ def test_a_file_whose_object_is_gone_is_shown_as_such() -> None:
     Path("mydata/gone.txt").unlink()
     assert "its object is gone" in answered(pages.file_page, "/files", id=file.id)
     assert "gone.txt" in answered(pages.files, "/files")
+    Path("mydata/gone.txt").write_text("by hand")
+    assert "its object has changed since" in answered(pages.file_page, "/files", id=file.id)
 
 
 # --- tables ---------------------------------------------------------------------------------------

@@ -147,7 +147,7 @@ def info() -> Info:
         here.name,
         here.config.storage,
         here.config.db,
-        settings.user.handle,
+        config.identity().handle,  # as it is, or will be, registered: readers may not write
         str(here.config.path) if here.config.path else None,
         __version__,
         counts,

@@ -31,7 +31,10 @@ def export() -> None:
     show_default=True,
     help="Bytes to pack: of the files asked for, of all that they come from too, or none.",
 )
-@click.option("--license", help="URL or name of the licence of what is in it.")
+@click.option(
+    "--license",
+    help="URL or name of the licence of what is in it; validators refuse a crate without one.",
+)
 @output.json_option
 def ro_crate(
     reference: str, target: Path, title: str | None, data: Data, license: str | None, as_json: bool
@@ -47,6 +50,12 @@ def ro_crate(
     found = select_upstream(reference)
     left_out = write(found, target, title=title or reference, data=data, license=license)
     counts = {"files": len(found.files), "runs": len(found.runs)}
+    if not license:
+        click.echo(
+            "the crate names no licence, and validators refuse one without: give it as in "
+            "--license https://spdx.org/licenses/CC-BY-4.0",
+            err=True,
+        )
     if as_json:
         output.print_json({"target": str(target), **counts, "left_out": left_out})
         return

@@ -10,7 +10,7 @@ from sqlalchemy import desc, select
 from lamindb.cli import output
 from lamindb.db.schema import file, run, run_file, transform, user
 from lamindb.graph.model import Subject, label
-from lamindb.graph.objects import object_of
+from lamindb.graph.objects import Objects
 from lamindb.graph.references import find, rows
 from lamindb.graph.tree import tree
 from lamindb.graph.walking import load
@@ -89,8 +89,8 @@ def _latest(row: dict[str, Any]) -> str:
 
 
 def _place(row: dict[str, Any]) -> str | None:
-    path, is_gone = object_of(row)
-    return f"{path}, gone" if is_gone else path
+    found = Objects().of(row)
+    return f"{found.path}, {found.state}" if found.state else found.path
 
 
 def _by(row: dict[str, Any]) -> str:

@@ -117,7 +117,7 @@ def write(
     Args:
         title: of the crate.
         data: which bytes to pack: of the files that were asked for, of all upstream too, or none.
-        license: URL or name, for what is in the crate.
+        license: URL or name, for what is in the crate; validators refuse one without it.
     Returns: keys or names of the files that were to be packed, and are not: their bytes are gone,
         elsewhere, or not those that were recorded.
     Raises: KeyConflictError: there is something at the target.
@@ -125,7 +125,7 @@ def write(
     if target.exists() and (target.is_file() or any(target.iterdir())):
         raise KeyConflictError(f"{target} is there already: name a new file or an empty folder")
     crate = Crate(found, title)
-    if license is not None:
+    if license:
         crate.root["license"] = license
     with progress("Hashing files"):
         left_out = _add_files(crate, data)

@@ -7,18 +7,16 @@ from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 from sqlalchemy import Connection, or_, select
 
 from lamindb import instance
-from lamindb.config import is_remote
 from lamindb.db import schema
 from lamindb.db.schema import file, run, run_file, run_run
 from lamindb.errors import RecordError
 from lamindb.graph.model import Link, Row, RunLink
-from lamindb.graph.references import find, rows, subject_of
+from lamindb.graph.references import find, paths_of, rows, subject_of
 from lamindb.graph.walking import by_id, family_of, rows_in
 
 
@@ -130,10 +128,10 @@ def _named(reference: str) -> tuple[list[str], list[str]]:
 
 
 def _in_folder(reference: str) -> list[str]:
-    path = reference if is_remote(reference) else str(Path(reference).absolute())
-    path, key = path.rstrip("/"), reference.strip("/").removeprefix("./")
-    inside = instance.current().default_location.store.key_of(path)
-    conditions = [file.c.source_uri.startswith(f"{path}/", autoescape=True)]
+    paths = [each.rstrip("/") for each in paths_of(reference)]
+    key = reference.strip("/").removeprefix("./")
+    inside = instance.current().default_location.store.key_of(paths[0])
+    conditions = [file.c.source_uri.startswith(f"{each}/", autoescape=True) for each in paths]
     conditions += [
         file.c.key.startswith(f"{each}/", autoescape=True)
         for each in {key, inside or key}

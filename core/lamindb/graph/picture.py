@@ -6,7 +6,7 @@ Texts are on one line and free of control characters; the page sets them as text
 from __future__ import annotations
 
 import datetime as dt
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable
 from typing import Any
 
@@ -15,15 +15,19 @@ from sqlalchemy import select
 from lamindb import display, instance
 from lamindb._version import __version__
 from lamindb.db import schema
-from lamindb.graph.folding import fold, levels
+from lamindb.graph.folding import Group, fold, levels
 from lamindb.graph.model import Graph, Node, Row, Subject, label
-from lamindb.graph.objects import object_of
+from lamindb.graph.objects import Object, Objects
 from lamindb.graph.walking import load, rows_in, totals
 
 MOST_NODES = 3_000
 _MOST_RUNS = 2_000
 _MOST_MEMBERS = 200
 _LONGEST = 2_000
+_LOST = {
+    "gone": "is gone from where it was",
+    "changed since": "has other bytes than were recorded: it was changed since",
+}
 
 # a detail: name, value, and how to show it (text, code, time, link or map)
 Detail = list[Any]
@@ -47,15 +51,17 @@ class _Picture:
         self._attempts = _attempts(graph.runs)
         self._pythons = _pythons(graph.runs)
         self._handles = _handles()
+        self._objects = Objects()
 
     def as_json(self) -> dict[str, Any]:
         graph, here = self._graph, instance.current()
-        kept, dropped = self._kept()
+        kept = self._kept()
         names = {name for _, name in kept}
         groups = {
             self._groups[node].id: self._groups[node] for node in kept if node in self._groups
         }
         boxes = self._boxes(kept)
+        absent = self._absent(kept, groups)
         return {
             "focus": graph.subject.id,
             "starts": sorted(graph.starts & names),
@@ -63,18 +69,22 @@ class _Picture:
             "instance": here.name,
             "made_at": schema.now().isoformat(),
             "version": __version__,
-            "nodes": [self._node(node, boxes) for node in kept],
+            "nodes": [self._node(node, boxes) | {"absent": absent.get(node, {})} for node in kept],
             "edges": [edge for edge in self._edges() if edge[0] in names and edge[1] in names],
             "groups": {
-                name: {"label": display.printable(group.label), "count": len(group.members)}
+                name: {
+                    "label": display.printable(group.label),
+                    "count": len(group.members),
+                    "statuses": self._statuses(group),
+                }
                 for name, group in groups.items()
             },
             "boxes": boxes,
-            "dropped": dropped,
+            "total": len(graph.files) + len(graph.runs),
             "is_cut": graph.is_cut,
         }
 
-    def _kept(self) -> tuple[list[Node], int]:
+    def _kept(self) -> list[Node]:
         """Return the nodes that there is room for: of a group the first ones, the nearest first.
 
         Those of the next group that lead to them are its first, so that ways stay whole.
@@ -93,8 +103,32 @@ class _Picture:
             if len(alike) > _MOST_MEMBERS:
                 alike.sort(key=lambda node: not self._leads_to(node, kept))
             kept |= dict.fromkeys(alike[:_MOST_MEMBERS])
-        shown = list(kept)[:MOST_NODES]
-        return shown, len(kept) - len(shown)
+        return list(kept)[:MOST_NODES]
+
+    def _absent(self, kept: list[Node], groups: dict[str, Group]) -> dict[Node, dict[str, Any]]:
+        """Return of nodes how many neighbours have no room, though others of their group have it.
+
+        By ``up`` and ``down``, as a list of group and number: where the group is drawn, they are
+        counted with it.
+        """
+        shown = set(kept)
+        found: dict[Node, dict[str, Any]] = {}
+        for node in kept:
+            for way, nexts in (("up", self._graph.before(node)), ("down", self._graph.after(node))):
+                lacking = Counter(
+                    self._groups[each].id
+                    for each in nexts
+                    if each[0] != node[0] and each not in shown and each in self._groups
+                )
+                if known := [[name, lacking[name]] for name in lacking if name in groups]:
+                    found.setdefault(node, {})[way] = known
+        return found
+
+    def _statuses(self, group: Group) -> list[list[Any]]:
+        if group.kind == "file":
+            return []
+        counts = Counter(self._graph.runs[each]["status"] for each in group.members)
+        return [[status, count] for status, count in counts.items()]
 
     def _leads_to(self, node: Node, kept: dict[Node, None]) -> bool:
         is_downstream = self._levels.get(node, 0) > 0
@@ -163,21 +197,18 @@ class _Picture:
     def _file(self, name: str) -> dict[str, Any]:
         row = self._graph.files[name]
         up, down = self._of_files.get(name, (0, 0))
-        path, is_gone = object_of(row)
-        notes = [
-            "" if row["is_latest"] else "older version",
-            "gone" if is_gone else "",
-        ]
+        found = self._objects.of(row)
+        notes = ["" if row["is_latest"] else "older version", found.state]
         return {
             "label": display.printable(label(row)),
             "note": ", ".join(filter(None, notes)),
             "size": display.size(row["size"]),
             "up": up,
             "down": down,
-            "details": self._file_details(row, path, is_gone),
+            "details": self._file_details(row, found),
         }
 
-    def _file_details(self, row: Row, path: str | None, is_gone: bool) -> list[Detail]:
+    def _file_details(self, row: Row, found: Object) -> list[Detail]:
         version = "the latest" if row["is_latest"] else "an older one: there is newer content"
         hashed = f"{row['hash']} ({row['hash_type']})" if row["hash"] else row["hash_note"]
         return _details(
@@ -187,9 +218,9 @@ class _Picture:
             ("size", _bytes(row["size"]), "text"),
             ("hash", hashed, "code"),
             ("version", version if row["key"] else None, "text"),
-            ("object", "is gone from where it was" if is_gone else None, "text"),
-            ("path", path, "code"),
-            ("source", row["source_uri"] if row["source_uri"] != path else None, "code"),
+            ("object", _LOST.get(found.state), "text"),
+            ("path", found.path, "code"),
+            ("source", row["source_uri"] if row["source_uri"] != found.path else None, "code"),
             ("recorded", row["created_at"], "time"),
             ("by", self._handles.get(row["created_by_id"]), "text"),
             ("id", row["id"], "code"),

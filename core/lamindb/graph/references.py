@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,7 @@ def find(reference: str) -> tuple[Table, Row]:
     """
     if "\0" in reference:
         raise RecordError(f"{reference!r} has a NUL character, which no name has")
-    path, key = _place(reference)
+    (path, *resolved), key = _place(reference)
     candidates = (
         (file, file.c.id == reference),
         (run, run.c.id == reference),
@@ -33,6 +34,7 @@ def find(reference: str) -> tuple[Table, Row]:
         (file, file.c.source_uri == path),
         # outside of the storage it has none, and files without a key are not meant
         (file, file.c.key == key if key is not None else false()),
+        *((file, file.c.source_uri == each) for each in resolved),
         (file, file.c.name == reference),
         (transform, or_(transform.c.name == reference, transform.c.key == reference)),
     )
@@ -43,23 +45,38 @@ def find(reference: str) -> tuple[Table, Row]:
         row = first(select(table).where(condition).order_by(*order).limit(1))
         if row is not None:
             return table, row
+    # last and without quotes around it: it may need its own
+    search = shlex.join(["lamin", "files", *filter(None, [Path(reference).name])])
     raise RecordError(
-        f"nothing is recorded as {reference!r}, by id, key, name or path: see "
-        f"'{shlex.join(['lamin', 'files', *filter(None, [Path(reference).name])])}' and "
-        "'lamin runs'"
+        f"nothing is recorded as {reference!r}, by id, key, name or path: see 'lamin runs', or "
+        f"{search}"
     )
 
 
-def _place(reference: str) -> tuple[str, str | None]:
-    """Return what a reference is as a path, and as a key of the default storage."""
-    path = reference if is_remote(reference) else str(Path(reference).absolute())
-    return path, instance.current().default_location.store.key_of(path)
+def _place(reference: str) -> tuple[list[str], str | None]:
+    """Return what a reference is as paths, and as a key of the default storage."""
+    paths = paths_of(reference)
+    return paths, instance.current().default_location.store.key_of(paths[0])
+
+
+def paths_of(reference: str) -> list[str]:
+    """Return the paths that a reference may be recorded as, the likeliest first.
+
+    As it is written; with its folders resolved, for a link is recorded under its own name; and
+    with all of it resolved.
+    """
+    if is_remote(reference):
+        return [reference]
+    path = os.path.abspath(reference)  # noqa: PTH100 - Path.absolute leaves '..' in it
+    folder, name = os.path.split(path)
+    inside = os.path.join(os.path.realpath(folder), name)  # noqa: PTH118
+    return list(dict.fromkeys((path, inside, os.path.realpath(reference))))
 
 
 def namesakes(reference: str, row: Row) -> int:
     """Return how many other files were found by this name, if it is by its name that one was."""
-    path, key = _place(reference)
-    is_named = row["name"] == reference and row["source_uri"] != path
+    paths, key = _place(reference)
+    is_named = row["name"] == reference and row["source_uri"] not in paths
     if not is_named or (row["key"] is not None and row["key"] in (reference, key)):
         return 0
     same = (file.c.name == reference, file.c.is_latest, file.c.id != row["id"])

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from lamindb import display
 from lamindb.graph.folding import Group, fold
 from lamindb.graph.model import Direction, Graph, Node, Row, label
-from lamindb.graph.objects import object_of
+from lamindb.graph.objects import Objects
 
 if TYPE_CHECKING:
     from rich.text import Text
@@ -55,6 +55,7 @@ class _Walk:
         self._graph, self._depth, self._forth = graph, depth, forth
         self._step = Graph.after if forth else Graph.before
         self._groups: dict[Node, Group] = {} if every else fold(graph)
+        self._objects = Objects()
         self._seen: set[str] = set()
         # tree, item, level, words before a run; the top one is next
         self._left: list[tuple[Tree, Item, int, str]] = []
@@ -68,7 +69,7 @@ class _Walk:
         if subject[0] == "file":
             row = self._graph.files[subject[1]]
             text = Text(display.printable(label(row)), style="bold")
-            text.append(_gone([row]), style="not bold red")
+            text.append(self._lost([row]), style="not bold red")
             root = Tree(text)
             self._expand_files(root, subject, 0)
         else:
@@ -178,8 +179,18 @@ class _Walk:
         if older:
             words = f"{older:,} older versions" if isinstance(item, Group) else "an older version"
             text.append(f"  {words}", style="yellow")
-        text.append(_gone(files), style="red")
+        text.append(self._lost(files), style="red")
         return text
+
+    def _lost(self, files: list[Row]) -> str:
+        """Say of how many files the object is gone, or is not what was recorded."""
+        counts = Counter(self._objects.of(row).state for row in files)
+        words = [
+            state if len(files) == 1 else f"{counts[state]:,} {state}"
+            for state in ("gone", "changed since")
+            if counts[state]
+        ]
+        return "".join(f"  {each}" for each in words)
 
     def _describe_runs(self, item: Item, before: str) -> Text:
         from rich.text import Text
@@ -233,14 +244,6 @@ def _name(item: Item) -> str:
 
 def _members(item: Item) -> list[str]:
     return item.members if isinstance(item, Group) else [item[1]]
-
-
-def _gone(files: list[Row]) -> str:
-    """Say of how many files the object is gone."""
-    count = sum(object_of(row)[1] for row in files)
-    if count == 0:
-        return ""
-    return "  gone" if len(files) == 1 else f"  {count:,} gone"
 
 
 def _rest(count: int, forth: bool) -> str:

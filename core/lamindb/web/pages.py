@@ -16,7 +16,7 @@ from lamindb.graph import lineage
 from lamindb.graph.causes import why
 from lamindb.graph.compare import diff
 from lamindb.graph.model import Row, label
-from lamindb.graph.objects import object_of
+from lamindb.graph.objects import Objects
 from lamindb.graph.page import as_script
 from lamindb.graph.references import find, first, rows
 from lamindb.graph.staleness import stale_rows
@@ -137,7 +137,6 @@ def _get(table: Table, request: Request) -> Row:
 
 def file_page(request: Request) -> Response:
     row = _get(file, request)
-    path, is_gone = object_of(row)
     versions = rows(
         select(file)
         .where(file.c.storage_id == row["storage_id"], file.c.key == row["key"])
@@ -149,8 +148,7 @@ def file_page(request: Request) -> Response:
         "file.html",
         row=row,
         label=label(row),
-        path=path,
-        is_gone=is_gone,
+        object=Objects().of(row),
         by=_handle(row),
         versions=versions if row["key"] and len(versions) > 1 else [],
         writers=_runs_of(row["id"], ("output", "retracted")),

@@ -85,10 +85,8 @@ function fit() {
 }
 
 function hint(shown, items, dropped) {
-  let total = data.nodes.length + data.dropped;
-  for (const [name, count] of held) total += data.groups[name].count - count;
-  for (const [name, members] of items) if (!nodes.has(name)) shown += countOf(name, members) - members.length;
-  const words = [`${shown.toLocaleString("en")} of ${total.toLocaleString("en")} files and runs`];
+  for (const name of items.keys()) if (!nodes.has(name)) shown += absent(name);
+  const words = [`${shown.toLocaleString("en")} of ${data.total.toLocaleString("en")} files and runs`];
   const further = longest() - state.steps;
   if (further > 0) words.push(`${further} more ${further === 1 ? "step" : "steps"} on`);
   if (dropped > 0) words.push(`${dropped.toLocaleString("en")} farther ones have no room`);
@@ -112,6 +110,7 @@ function controls() {
 function legend() {
   const engines = new Set(data.nodes.filter((n) => n.kind === "run").map((n) => n.engine || "other"));
   const statuses = new Set(data.nodes.filter((n) => n.kind === "run").map((n) => n.status));
+  for (const group of Object.values(data.groups)) for (const [status] of group.statuses) statuses.add(status);
   const parts = ["file", ...engines].map((name) => {
     const svg = document.createElementNS("http://www.w3.org/2000/svg", "svg");
     const path = document.createElementNS("http://www.w3.org/2000/svg", "path");

@@ -17,9 +17,8 @@ function short(text, most) {
   return letters.slice(0, most - end - 1).join("") + "…" + letters.slice(-end).join("");
 }
 
-function statusOf(members) {
-  const own = new Set(members.map((id) => nodes.get(id).status));
-  return WORST.find((status) => own.has(status)) || "completed";
+function worstOf(statuses) {
+  return WORST.find((status) => statuses.has(status)) || "completed";
 }
 
 function describe(name, members) {
@@ -29,10 +28,11 @@ function describe(name, members) {
   const title = isGroup ? data.groups[name].label : one.label;
   let second = one.kind === "file" ? [one.size, one.note] : [one.note, one.took];
   if (isGroup) second = [(state.open.has(name) ? "the other " : "× ") + count.toLocaleString("en")];
-  const status = one.kind === "run" ? statusOf(members) : null;
+  const statuses = one.kind === "run" ? isGroup ? statusesOf(name, members) : new Map([[one.status, 1]]) : null;
+  const status = statuses && worstOf(statuses);
   if (status) second.unshift(SIGNS[status]);
   if (isGroup && status && status !== "completed") {
-    second.push(members.filter((id) => nodes.get(id).status === status).length + " " + status);
+    second.push(statuses.get(status).toLocaleString("en") + " " + status);
   }
   const lines = [short(title, 30), second.filter(Boolean).join("  ")].filter(Boolean);
   ruler.font = "600 12.5px " + style("--sans");
@@ -63,10 +63,11 @@ function boxesOf(items) {
 
 function elements() {
   const { back, forth, all } = reach(state.steps);
-  const whole = itemsOf(all);
-  const items = new Map([...whole].slice(0, MOST_ITEMS));
+  const wanted = itemsOf(all);
+  const items = new Map([...wanted].slice(0, MOST_ITEMS));
   const itemAt = new Map();
   for (const [name, members] of items) for (const id of members) itemAt.set(id, name);
+  noteWhole(itemAt.keys());
   const used = boxesOf(items), found = [];
   for (const name of used) {
     const box = data.boxes[name];
@@ -91,7 +92,7 @@ function elements() {
     found.push({ data: { id, source: edge.one, target: edge.other, role: edge.role, how: edge.how } });
   }
   found.push(...stubs(items, itemAt, back, forth));
-  return { found, shown: itemAt.size, items, dropped: whole.size - items.size };
+  return { found, shown: itemAt.size, items, dropped: wanted.size - items.size };
 }
 
 /** "+12" where more is recorded than is drawn. */
@@ -103,7 +104,9 @@ function stubs(items, itemAt, back, forth) {
       let hidden = 0, known = 0;
       for (const id of members) {
         const held = nexts.get(id) || [], drawn = held.filter((other) => itemAt.has(other)).length;
-        hidden += Math.max(Math.max(nodes.get(id)[total], held.length) - drawn, 0);
+        const stacked = (nodes.get(id).absent[way] || []).filter(([group]) => items.has(group) && whole.has(group));
+        const counted = stacked.reduce((sum, each) => sum + each[1], drawn);
+        hidden += Math.max(Math.max(nodes.get(id)[total], held.length) - counted, 0);
         known += held.length - drawn;
       }
       if (!hidden || found.length >= 2 * MOST_STUBS) continue;

@@ -64,7 +64,7 @@ function moved(given) {
 function factsOf(name) {
   const element = cy.getElementById(name);
   const box = name.startsWith("box:") && data.boxes[name.slice(4)];
-  return [box, nodes.get(name), element.length && element.data("members").map((id) => nodes.get(id))];
+  return [box, nodes.get(name), data.groups[name], element.length && element.data("members").map((id) => nodes.get(id))];
 }
 
 /** What stays where it is on the screen: what is picked, else what is nearest to the middle of what people see. */

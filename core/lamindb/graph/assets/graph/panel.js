@@ -64,11 +64,10 @@ function groupPanel(item) {
   const group = data.groups[item.id], one = nodes.get(item.members[0]);
   const doing = make("div", { class: "doing" });
   doing.append(button(state.open.has(item.id) ? "Fold again" : "Open", () => toggle(item.id)));
-  const counts = new Map();
-  for (const id of item.members) counts.set(nodes.get(id).status, (counts.get(nodes.get(id).status) || 0) + 1);
   const count = countOf(item.id, item.members);
   const what = `${count.toLocaleString("en")} ${one.kind === "file" ? "files" : "runs"} of a kind` +
-    (one.kind === "run" ? ": " + [...counts].map(([status, count]) => `${count} ${status}`).join(", ") : "");
+    (one.kind === "run" ? ": " + [...statusesOf(item.id, item.members)]
+      .map(([status, count]) => `${count.toLocaleString("en")} ${status}`).join(", ") : "");
   const list = make("ul", { class: "members" });
   for (const id of item.members.slice(0, 100)) {
     const node = nodes.get(id);
@@ -81,7 +80,9 @@ function groupPanel(item) {
     list.append(make("li", {}, each));
   }
   const rest = count - Math.min(item.members.length, 100);
-  if (rest > 0) list.append(make("li", {}, `… ${rest.toLocaleString("en")} more`));
+  const lacking = absent(item.id);
+  if (rest > 0) list.append(make("li", {}, `… ${rest.toLocaleString("en")} more` +
+    (lacking ? `, ${lacking.toLocaleString("en")} of them not in this page` : "")));
   return [make("h2", { dir: "auto" }, group.label), make("p", { class: "kind" }, what), doing, list];
 }
 

@@ -16,7 +16,7 @@ const SKETCHES = {
 };
 
 const $ = (id) => document.getElementById(id);
-let data, nodes, place, before, after, held;
+let data, nodes, place, before, after, held, whole;
 
 /** Take what is to be drawn, at first or anew. */
 function take(given) {
@@ -29,6 +29,7 @@ function take(given) {
     (before.get(to) || before.set(to, []).get(to)).push(from);
   }
   for (const node of data.nodes) if (node.group) held.set(node.group, (held.get(node.group) || 0) + 1);
+  whole = new Set();
 }
 
 take(JSON.parse($("lineage-data").textContent));
@@ -80,10 +81,31 @@ function itemsOf(all) {
   return new Map([...items].map(([name, members]) => [members.length > 1 ? name : members[0], members]));
 }
 
-/** How many a group stands for: those that are held here, or all where all of these are shown. */
+/** Note the groups of which all that the page holds is shown: what is drawn of them stands for all that is recorded. */
+function noteWhole(shown) {
+  const left = new Map(held);
+  for (const id of shown) if (nodes.get(id).group) left.set(nodes.get(id).group, left.get(nodes.get(id).group) - 1);
+  whole = new Set([...left.keys()].filter((name) => left.get(name) === 0));
+}
+
+/** How many a group stands for that the page does not hold. */
+function absent(name) {
+  return whole.has(name) ? data.groups[name].count - held.get(name) : 0;
+}
+
 function countOf(name, members) {
-  const isWhole = !state.open.has(name) && members.length === held.get(name);
-  return isWhole ? data.groups[name].count : members.length;
+  return members.length + absent(name);
+}
+
+/** How many of the runs that a group stands for ended how. */
+function statusesOf(name, members) {
+  const found = new Map();
+  const count = (status, by) => found.set(status, (found.get(status) || 0) + by);
+  for (const id of members) count(nodes.get(id).status, 1);
+  if (!absent(name)) return found;
+  for (const [status, number] of data.groups[name].statuses) count(status, number);
+  for (const node of data.nodes) if (node.group === name) count(node.status, -1);
+  return new Map([...found].filter((each) => each[1] > 0));
 }
 
 function longest() {
