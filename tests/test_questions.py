@@ -295,6 +295,31 @@ def test_bytes_that_changed_on_disk_count_before_any_run_has_read_them(tell: Tel
     assert stale() == []
 
 
+@pytest.mark.parametrize(
+    ("status", "because"),
+    [
+        ("failed", "its last run failed"),
+        ("cancelled", "its last run was cancelled"),
+        ("aborted", "its last run was aborted"),
+    ],
+)
+def test_a_run_that_came_to_no_good_end_has_made_nothing_anew(
+    tell: Teller, status: str, because: str
+) -> None:
+    pipeline(tell, 1)
+    tell.step("plain", "again", "acquire", [], ["raw.csv"], text="new")
+    clean = tell.start("snakemake", "2", "clean")
+    tell.read(clean, "raw.csv")
+    tell.write(clean, "clean.csv", "only the head\n")
+    assert stale() == [("report.html", 1, "input")]  # it still runs
+    tell.finish(clean, status, error="no luck")
+    assert stale() == [("clean.csv", 1, "run"), ("report.html", 1, "input")]
+    assert ln.stale().because.iloc[0] == because
+    assert because in lamin("stale", "--no-code", "--no-disk")
+    tell.step("snakemake", "3", "clean", ["raw.csv"], ["clean.csv"], text="anew")
+    assert stale() == [("report.html", 1, "input")]
+
+
 def test_a_frame_of_nothing_stale_has_its_columns(tell: Teller) -> None:
     empty = ln.stale()
     pipeline(tell, 1)

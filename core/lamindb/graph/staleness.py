@@ -27,7 +27,12 @@ from lamindb.storage.sources import LocalSource
 if TYPE_CHECKING:
     import pandas as pd
 
-Reason = Literal["input", "code", "disk", "upstream"]
+Reason = Literal["run", "input", "code", "disk", "upstream"]
+_ENDINGS = {
+    "failed": "its last run failed",
+    "cancelled": "its last run was cancelled",
+    "aborted": "its last run was aborted",
+}
 _COLUMNS = {
     "id": TEXT,
     "file": TEXT,
@@ -43,13 +48,10 @@ _COLUMNS = {
 
 @dataclass(frozen=True)
 class _Finding:
-    """Why what a run wrote is out of date.
-
-    Attributes: cause: the file or transform that changed, for people.
-    """
+    """Why what a run wrote is out of date."""
 
     reason: Reason
-    cause: str
+    because: str
     changed_at: dt.datetime | None
     distance: int = 1
 
@@ -58,16 +60,16 @@ def stale(*, code: bool = True, disk: bool = True) -> pd.DataFrame:
     """Return the files that are out of date, in the order in which to make them anew.
 
     A file is out of date when the run that wrote it last read an older version of an input, or ran
-    an older version of its code, or read a file that is out of date itself. Runs of other engines
-    count like those of one's own.
+    an older version of its code, or read a file that is out of date itself, or did not end well: it
+    failed, was cancelled or aborted. Runs of other engines count like those of one's own.
 
     Args: code: whether newer code counts: a version that was seen to run, here or by others;
         disk: whether to look at the inputs that lie on this machine for bytes that no run has
         recorded yet.
     Returns: one row for each latest version that is out of date, by ``id``: file (key or name),
         distance int64 (1: something that its run used has changed; 2: its run read such a file; …),
-        reason (``input``, ``code``, ``disk`` or ``upstream``), because (a sentence), changed_at,
-        transform, engine, run_id. No rows: the same columns and dtypes.
+        reason (``run``, ``input``, ``code``, ``disk`` or ``upstream``), because (a sentence),
+        changed_at, transform, engine, run_id. No rows: the same columns and dtypes.
     """
     rows = (row.values() for row in stale_rows(code=code, disk=disk))
     return typed_frame(_COLUMNS, map(tuple, rows)).set_index("id")
@@ -85,6 +87,8 @@ class _Search:
         self._connection = connection
         self._because: dict[str, _Finding] = {}  # by run
         self._files: dict[str, _Finding] = {}
+        for run_id, finding in self._ended_badly():
+            self._because.setdefault(run_id, finding)
         for run_id, finding in self._changed_inputs():
             self._because.setdefault(run_id, finding)
         if code:
@@ -108,7 +112,7 @@ class _Search:
                     name,
                     found.distance,
                     found.reason,
-                    _sentence(found),
+                    found.because,
                     found.changed_at,
                     made.transform,
                     made.engine,
@@ -118,6 +122,15 @@ class _Search:
         return sorted(rows, key=lambda each: (each[2], each[1], each[0]))
 
     # --- what has changed ---------------------------------------------------------------------
+
+    def _ended_badly(self) -> Iterable[tuple[str, _Finding]]:
+        """Runs that may have left what they wrote half-written."""
+        query = select(run.c.id, run.c.status, run.c.finished_at).where(
+            run.c.status.in_(_ENDINGS),
+            exists().where(run_file.c.run_id == run.c.id, run_file.c.role == "output"),
+        )
+        for row in self._connection.execute(query):
+            yield row.id, _Finding("run", _ENDINGS[row.status], row.finished_at)
 
     def _changed_inputs(self) -> Iterable[tuple[str, _Finding]]:
         """Runs that read a version of a file that has a newer one, made by another run."""
@@ -143,7 +156,8 @@ class _Search:
             )
         )
         for row in self._connection.execute(query):
-            yield row.run_id, _Finding("input", row.key, max(row.created_at, row.updated_at))
+            because = f"{display.printable(row.key)} has a newer version"
+            yield row.run_id, _Finding("input", because, max(row.created_at, row.updated_at))
 
     def _changed_code(self) -> Iterable[tuple[str, _Finding]]:
         """Runs of a transform of which a newer version with other code was seen."""
@@ -164,8 +178,8 @@ class _Search:
             .order_by(newer.c.created_at.desc())
         )
         for row in self._connection.execute(query):
-            cause = f"{row.name} (version {row.version})"
-            yield row.id, _Finding("code", cause, row.created_at)
+            because = f"{display.printable(row.name)} (version {row.version}) is newer code"
+            yield row.id, _Finding("code", because, row.created_at)
 
     def _changed_on_disk(self) -> Iterable[tuple[str, _Finding]]:
         """Runs that read a file whose bytes on this machine are no longer those recorded."""
@@ -183,7 +197,8 @@ class _Search:
         readers = select(run_file.c.run_id, run_file.c.file_id).where(run_file.c.role == "input")
         for row in self._in_chunks(readers, run_file.c.file_id, changed):
             name, when = changed[row.file_id]
-            yield row.run_id, _Finding("disk", name, when)
+            because = f"{display.printable(name)} has other bytes than were read"
+            yield row.run_id, _Finding("disk", because, when)
 
     # --- what comes of it -----------------------------------------------------------------------
 
@@ -218,8 +233,9 @@ class _Search:
         for row in self._in_chunks(query, run_file.c.file_id, files):
             if row.run_id not in self._because:
                 before = self._files[row.file_id]
+                because = f"{display.printable(labels[row.file_id])} is out of date"
                 self._because[row.run_id] = _Finding(
-                    "upstream", labels[row.file_id], before.changed_at, before.distance + 1
+                    "upstream", because, before.changed_at, before.distance + 1
                 )
                 found.append(row.run_id)
         return found
@@ -263,16 +279,6 @@ class _Written:
 
 def _files_with_runs() -> Select[Any]:
     return select(file.c.id, file.c.key, file.c.name)
-
-
-def _sentence(found: _Finding) -> str:
-    cause = display.printable(found.cause)
-    return {
-        "input": f"{cause} has a newer version",
-        "code": f"{cause} is newer code",
-        "disk": f"{cause} has other bytes than were read",
-        "upstream": f"{cause} is out of date",
-    }[found.reason]
 
 
 class _Disk:
