@@ -274,6 +274,23 @@ def test_newer_code_makes_stale_unless_it_is_not_to_count(tell: Teller) -> None:
     assert "Nothing is out of date" in lamin("stale", "--no-code")
 
 
+def test_code_that_was_taken_back_is_the_code_of_today(tell: Teller) -> None:
+    for engine in ("plain", "snakemake"):
+        for number, code in enumerate("121"):
+            write = [f"{engine}{number}.csv", f"{engine}.csv"]
+            tell.step(engine, f"{engine}{number}", engine, [], write, code=code, text=code)
+    assert stale() == [("plain1.csv", 1, "code"), ("snakemake1.csv", 1, "code")]
+    frame = ln.stale()
+    assert list(frame.because) == ["plain is back at version 0", "snakemake is back at version 0"]
+    back_at = [ln.select(ln.Run, name=name).all()[-1].started_at for name in ("plain", "snakemake")]
+    tell.step("plain", "once-more", "plain", [], ["plain4.csv"], code="1")
+    assert list(ln.stale().changed_at) == back_at
+    tell.step("plain", "other", "plain", [], ["plain1.csv"], code="3")
+    because = dict(zip(ln.stale().file, ln.stale().because, strict=True))
+    assert because["plain0.csv"] == "plain (version 2) is newer code"
+    assert "plain1.csv" not in because
+
+
 def test_who_rewrites_its_input_is_not_stale_by_that(tell: Teller) -> None:
     tell.step("plain", "0", "begin", [], ["state.txt"])
     for day in range(3):

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from sqlalchemy import Connection, Select, exists, select
+from sqlalchemy import Connection, Select, exists, func, select, tuple_
 
 from lamindb import display, instance
 from lamindb.db.database import chunked
@@ -60,10 +60,10 @@ def stale(*, code: bool = True, disk: bool = True) -> pd.DataFrame:
     """Return the files that are out of date, in the order in which to make them anew.
 
     A file is out of date when the run that wrote it last read an older version of an input, or ran
-    an older version of its code, or read a file that is out of date itself, or did not end well: it
-    failed, was cancelled or aborted. Runs of other engines count like those of one's own.
+    code of which another version has run since, or read a file that is out of date itself, or did
+    not end well: it failed, was cancelled or aborted. Runs of other engines count like one's own.
 
-    Args: code: whether newer code counts: a version that was seen to run, here or by others;
+    Args: code: whether other code counts; the current one is that which ran last, whoever ran it;
         disk: whether to look at the inputs that lie on this machine for bytes that no run has
         recorded yet.
     Returns: one row for each latest version that is out of date, by ``id``: file (key or name),
@@ -160,26 +160,33 @@ class _Search:
             yield row.run_id, _Finding("input", because, max(row.created_at, row.updated_at))
 
     def _changed_code(self) -> Iterable[tuple[str, _Finding]]:
-        """Runs of a transform of which a newer version with other code was seen."""
-        newer = transform.alias("newer")
-        query = (
-            select(run.c.id, newer.c.name, newer.c.version, newer.c.created_at)
-            .join(
-                transform,
-                (transform.c.id == run.c.transform_id)
-                & (transform.c.version == run.c.transform_version),
-            )
-            .join(
-                newer,
-                (newer.c.id == transform.c.id)
-                & (newer.c.created_at > transform.c.created_at)
-                & (newer.c.source_hash != transform.c.source_hash),
-            )
-            .order_by(newer.c.created_at.desc())
+        """Runs of a transform that has run with other code since: with that which ran last."""
+        versions: dict[str, list[Any]] = defaultdict(list)
+        for row in self._connection.execute(_versions_that_ran()):
+            versions[row.id].append(row)
+        findings = {}
+        for ran in versions.values():
+            current = max(ran, key=lambda row: (row.last_at, row.created_at))
+            for former in ran:
+                if former.source_hash != current.source_hash:
+                    findings[former.id, former.version] = self._code_since(former, current)
+        version = tuple_(run.c.transform_id, run.c.transform_version)
+        query = select(run.c.id, run.c.transform_id, run.c.transform_version)
+        for row in self._in_chunks(query, version, findings):
+            yield row.id, findings[row.transform_id, row.transform_version]
+
+    def _code_since(self, former: Any, current: Any) -> _Finding:
+        name = display.printable(current.name)
+        if current.first_at > former.last_at:
+            because = f"{name} (version {current.version}) is newer code"
+            return _Finding("code", because, current.first_at)
+        began = select(func.min(_began_at())).where(
+            run.c.transform_id == current.id,
+            run.c.transform_version == current.version,
+            _began_at() > former.last_at,
         )
-        for row in self._connection.execute(query):
-            because = f"{display.printable(row.name)} (version {row.version}) is newer code"
-            yield row.id, _Finding("code", because, row.created_at)
+        at = self._connection.execute(began).scalar()
+        return _Finding("code", f"{name} is back at version {current.version}", at)
 
     def _changed_on_disk(self) -> Iterable[tuple[str, _Finding]]:
         """Runs that read a file whose bytes on this machine are no longer those recorded."""
@@ -266,7 +273,7 @@ class _Search:
             for name, found in makers.items()
         }
 
-    def _in_chunks(self, query: Select[Any], column: Any, values: Iterable[str]) -> Iterable[Any]:
+    def _in_chunks(self, query: Select[Any], column: Any, values: Iterable[Any]) -> Iterable[Any]:
         for chunk in chunked(sorted(values)):
             yield from self._connection.execute(query.where(column.in_(chunk)))
 
@@ -279,6 +286,31 @@ class _Written:
 
 def _files_with_runs() -> Select[Any]:
     return select(file.c.id, file.c.key, file.c.name)
+
+
+def _began_at() -> Any:
+    return func.coalesce(run.c.started_at, run.c.created_at)
+
+
+def _versions_that_ran() -> Select[Any]:
+    """Of transforms that have several codes: each version, with its first and last start."""
+    known = (transform.c.id, transform.c.version)
+    several = (
+        select(transform.c.id)
+        .group_by(transform.c.id)
+        .having(func.count(transform.c.source_hash.distinct()) > 1)
+    )
+    facts = (*known, transform.c.name, transform.c.source_hash, transform.c.created_at)
+    return (
+        select(
+            *facts,
+            func.min(_began_at()).label("first_at"),
+            func.max(_began_at()).label("last_at"),
+        )
+        .join(run, (run.c.transform_id == known[0]) & (run.c.transform_version == known[1]))
+        .where(transform.c.id.in_(several), transform.c.source_hash.is_not(None))
+        .group_by(*facts)
+    )
 
 
 class _Disk:
