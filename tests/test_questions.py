@@ -170,6 +170,28 @@ def test_content_that_came_back_is_compared_with_the_one_between(tell: Teller) -
     assert ln.why(old).answer.endswith("because of params: p: 1 → 2")
 
 
+@pytest.mark.parametrize(
+    ("written", "because"), [("1213", "1 → 3"), ("12312", "1 → 2"), ("1221", "2 → 1")]
+)
+def test_the_previous_version_is_what_was_written_last_before(
+    tell: Teller, written: str, because: str
+) -> None:
+    for number, p in enumerate(written):
+        tell.step("plain", f"{number}", "fit", [], ["fit.csv"], text=p, params={"p": int(p)})
+    assert ln.why("fit.csv").answer.endswith(f"because of params: p: {because}")
+
+
+def test_the_oldest_version_is_said_to_be_that(tell: Teller) -> None:
+    first = tell.step("plain", "1", "fit", [], ["fit.csv"], text="one")
+    tell.step("plain", "2", "fit", [], ["fit.csv"], text="two")
+    oldest = ln.select(ln.File, run_id=first, all_versions=True).one()
+    assert ln.why(oldest.id).answer == (
+        f"{oldest.id} is the oldest version of fit.csv that is recorded, so there is nothing that "
+        "it differs from: compare by why(file, than=other)"
+    )
+    assert ln.why(oldest.id, than="fit.csv").cause is not None
+
+
 @pytest.mark.databases("full")
 def test_a_chain_of_yesterdays_is_followed_to_its_end(tell: Teller) -> None:
     days = 25

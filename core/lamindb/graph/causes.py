@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import desc, select
+from sqlalchemy import ColumnElement, func, select
 
 from lamindb import display
 from lamindb.db import schema
@@ -246,19 +246,44 @@ def _sources(run: Row) -> dict[str, Row]:
 
 
 def previous_version(file: Row) -> Row | None:
-    """Return the version that had the key before; of content that came back, the one between."""
+    """Return the version that was written last at this key, before this one was: content that came
+    back was written more than once."""
     if file["key"] is None:
         return None
+    table, link = schema.file, schema.run_file
+    written_at = func.coalesce(link.c.created_at, table.c.created_at)
+    query = (
+        select(table)
+        .outerjoin(link, (link.c.file_id == table.c.id) & (link.c.role == "output"))
+        .where(*_other_versions(file))
+        .order_by(written_at.desc(), table.c.id)
+        .limit(1)
+    )
+    if not file["is_latest"]:
+        writes = _writes(file)
+        query = query.where(
+            written_at <= (writes[-1]["created_at"] if writes else file["created_at"])
+        )
+    return first(query)
+
+
+def _writes(file: Row) -> list[Row]:
+    """Return when which runs wrote a file's content: run_id, created_at, the first one first."""
+    link = schema.run_file
+    return rows(
+        select(link.c.run_id, link.c.created_at)
+        .where(link.c.file_id == file["id"], link.c.role == "output")
+        .order_by(link.c.created_at, link.c.run_id)
+    )
+
+
+def _other_versions(file: Row) -> tuple[ColumnElement[bool], ...]:
     table = schema.file
-    others = (
+    return (
         table.c.storage_id == file["storage_id"],
         table.c.key == file["key"],
         table.c.id != file["id"],
     )
-    query = select(table).where(*others).order_by(desc(table.c.created_at), table.c.id).limit(1)
-    if not file["is_latest"]:
-        query = query.where(table.c.created_at <= file["created_at"])
-    return first(query)
 
 
 def _written_at(file: Row, run: Row | None) -> Any:
@@ -277,6 +302,11 @@ def _alone(row: Row, name: str) -> str:
     if row["key"] is None:
         return (
             f"{name} has no key, so there are no versions of it: compare by why(file, than=other)"
+        )
+    if first(select(schema.file.c.id).where(*_other_versions(row)).limit(1)) is not None:
+        return (
+            f"{row['id']} is the oldest version of {name} that is recorded, so there is nothing "
+            "that it differs from: compare by why(file, than=other)"
         )
     return f"{name} has one version only, so there is nothing that it differs from"
 
