@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -190,6 +191,21 @@ def test_the_oldest_version_is_said_to_be_that(tell: Teller) -> None:
         "it differs from: compare by why(file, than=other)"
     )
     assert ln.why(oldest.id, than="fit.csv").cause is not None
+
+
+def test_runs_that_only_wrote_the_same_again_are_not_to_blame(tell: Teller) -> None:
+    """Code 2 and 4 change nothing that is written; param a does, between them."""
+    written = [(1, "1"), (1, "2"), (2, "2"), (2, "4"), (2, "5")]
+    for number, (a, code) in enumerate(written):
+        values: dict[str, Any] = {"params": {"a": a}, "code": code, "text": f"{a}"}
+        tell.step("plain", f"{number}", "fit", [], ["fit.csv"], **values)
+        if number in (0, 3):  # before the change, and not at once after it
+            tell.step("plain", f"r{number}", "report", ["fit.csv"], ["report"], text=f"{a}")
+    for name in ("fit.csv", "report"):
+        assert [str(each) for each in ln.why(name).changes] == ["params: a: 1 → 2"]
+    former = ln.select(ln.File, key="fit.csv", is_latest=False, all_versions=True).one()
+    reverse = ln.why(former.id, than="fit.csv")
+    assert [str(each) for each in reverse.changes] == ["params: a: 2 → 1"]
 
 
 @pytest.mark.databases("full")

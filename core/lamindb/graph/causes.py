@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -157,9 +158,7 @@ def why(file: Any, than: Any = None) -> Why:
 
 
 def _explained(row: Row, previous: Row, name: str, other: str) -> Why:
-    new = maker(row)
-    same_place = row["key"] == previous["key"] and row["storage_id"] == previous["storage_id"]
-    old = maker(previous, before=_written_at(row, new) if same_place else None)
+    old, new = _makers(previous, row)
     if new is None or old is None:
         which = name if new is None else other
         return Why(
@@ -224,7 +223,43 @@ def _inputs(old: Row, new: Row) -> Iterator[tuple[str, Row | None, Row | None]]:
     for name in sorted(before.keys() & after.keys()):
         one, other = before[name], after[name]
         if one["id"] != other["id"] and one["hash"] != other["hash"]:
-            yield name, maker(one), maker(other)
+            yield name, *_makers(one, other, until=other["linked_at"])
+
+
+def _makers(
+    old: Row, new: Row, *, until: dt.datetime | None = None
+) -> tuple[Row | None, Row | None]:
+    """Return the runs that wrote two contents: of one place, those next to the change.
+
+    Whoever had written the same before or wrote it again changed nothing.
+
+    Args: until: when the new one was read; who wrote it later does not matter.
+    """
+    place = old["storage_id"], old["key"]
+    if old["key"] is None or place != (new["storage_id"], new["key"]):
+        return maker(old), maker(new)
+    before, after = _writes(old), _writes(new)
+    if until is not None:
+        after = [each for each in after if each["created_at"] <= until] or after
+    if found := _at_change(before, after):
+        return _run(found[0]), _run(found[1])
+    if found := _at_change(after, before):  # what is back, but not by a run
+        return _run(found[1]), _run(found[0])
+    return maker(old), maker(new)
+
+
+def _at_change(before: list[Row], after: list[Row]) -> _Pair | None:
+    """Return the run that wrote the one content last, and that which wrote the other next."""
+    former = [each for each in before if after and each["created_at"] <= after[-1]["created_at"]]
+    if not former:
+        return None
+    last = former[-1]
+    following = (each for each in after if each["created_at"] >= last["created_at"])
+    return last["run_id"], next(following)["run_id"]
+
+
+def _run(run_id: str) -> Row | None:
+    return first(select(schema.run).where(schema.run.c.id == run_id))
 
 
 def _values(old: Row, new: Row) -> Iterator[tuple[str, Row | None, Row | None]]:
@@ -284,18 +319,6 @@ def _other_versions(file: Row) -> tuple[ColumnElement[bool], ...]:
         table.c.key == file["key"],
         table.c.id != file["id"],
     )
-
-
-def _written_at(file: Row, run: Row | None) -> Any:
-    if run is None:
-        return None
-    link = schema.run_file
-    found = first(
-        select(link.c.created_at).where(
-            link.c.file_id == file["id"], link.c.run_id == run["id"], link.c.role == "output"
-        )
-    )
-    return found["created_at"] if found else None
 
 
 def _alone(row: Row, name: str) -> str:

@@ -113,8 +113,8 @@ def _run_of(given: Any) -> Row:
     return made
 
 
-def maker(file: Row, *, before: Any = None) -> Row | None:
-    """Return the run that wrote a file's content last, at or before a time if one is given."""
+def maker(file: Row) -> Row | None:
+    """Return the run that wrote a file's content last."""
     link, run = schema.run_file, schema.run
     query = (
         select(run)
@@ -123,8 +123,6 @@ def maker(file: Row, *, before: Any = None) -> Row | None:
         .order_by(link.c.created_at.desc(), run.c.id)
         .limit(1)
     )
-    if before is not None:
-        query = query.where(link.c.created_at <= before)
     found = first(query)
     if found is None and file["run_id"]:
         found = first(select(run).where(run.c.id == file["run_id"]))
@@ -226,10 +224,10 @@ def _compare_files(
 
 
 def files_of(run_id: str, role: str) -> dict[str, Row]:
-    """Return the files that a run read or wrote, by key or name."""
+    """Return the files that a run read or wrote, by key or name; ``linked_at``: when."""
     link, file = schema.run_file, schema.file
     query = (
-        select(file)
+        select(file, link.c.created_at.label("linked_at"))
         .join(link, link.c.file_id == file.c.id)
         .where(link.c.run_id == run_id, link.c.role == role)
         .order_by(file.c.created_at)
