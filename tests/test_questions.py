@@ -163,6 +163,20 @@ def test_why_says_where_the_records_do_not_suffice(tell: Teller) -> None:
         ln.why(ln.select(ln.Run).first())
 
 
+def test_an_input_from_outside_is_said_to_be_that(tell: Teller) -> None:
+    for number in ("1", "2"):
+        (tell.folder / "given.txt").write_text(number)
+        tell.step("plain", number, "fit", ["given.txt"], ["fit.csv"], text=number)
+    assert str(ln.why("fit.csv")).splitlines()[3:] == [
+        "    given.txt",
+        "      no run is recorded that wrote either content: it came from outside, or its run was "
+        "not tracked",
+    ]
+    tell.step("plain", "make", "make", [], ["given.txt"], text="3")
+    tell.step("plain", "3", "fit", ["given.txt"], ["fit.csv"], text="3")
+    assert "no run is recorded that wrote the former content: it came" in str(ln.why("fit.csv"))
+
+
 def test_content_that_came_back_is_compared_with_the_one_between(tell: Teller) -> None:
     for number, p in (("1", 1), ("2", 2), ("3", 1)):
         tell.step("plain", number, "fit", [], ["fit.csv"], text=f"{p}", params={"p": p})

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 _MOST = 200
+_OUTSIDE = "it came from outside, or its run was not tracked"
 _COLUMNS = {
     "depth": WHOLE,
     "of": TEXT,
@@ -164,8 +165,7 @@ def _explained(row: Row, previous: Row, name: str, other: str) -> Why:
         return Why(
             row,
             previous,
-            f"{name} differs from {other}, but which run wrote {which} is not recorded: it came "
-            "from outside, or its run was not tracked",
+            f"{name} differs from {other}, but which run wrote {which} is not recorded: {_OUTSIDE}",
         )
     if new["id"] == old["id"]:
         return Why(row, previous, f"{name} and {other} were both written by the run {new['id']}")
@@ -197,8 +197,7 @@ def _explain(of: str, old: Row, new: Row) -> Cause:
         cause.run, cause.changes, cause.unknown = name_of(new), found.changes, found.unknown
         for name, one, other in (*_inputs(old, new), *_values(old, new)):
             if one is None or other is None:
-                unknown = f"which run wrote {name} is not recorded of both"
-                cause.causes.append(Cause(name, unknown=[unknown]))
+                cause.causes.append(Cause(name, unknown=[_without_run(one, other)]))
                 continue
             if one["id"] == other["id"]:
                 continue
@@ -210,6 +209,11 @@ def _explain(of: str, old: Row, new: Row) -> Cause:
             cause.causes.append(known[pair])
             left.append((known[pair], one, other))
     return first_
+
+
+def _without_run(old: Row | None, new: Row | None) -> str:
+    which = "either" if old is new else "the former" if old is None else "the new"
+    return f"no run is recorded that wrote {which} content: {_OUTSIDE}"
 
 
 def _named(cause: Cause, of: str) -> Cause:
@@ -347,8 +351,9 @@ def _lines(cause: Cause, depth: int) -> list[str]:
     lines = [f"{pad}{display.printable(cause.of)}{by}"]
     lines += [f"{pad}  {line}" for line in lines_of(cause.changes)]
     if not cause.changes and not (cause.causes or cause.again):
-        unsaid = cause.unknown or []
-        lines += [f"{pad}  {line}" for line in ["nothing that is recorded differs", *unsaid]]
+        # without runs nothing was compared
+        compared = ["nothing that is recorded differs"] if cause.run else []
+        lines += [f"{pad}  {line}" for line in [*compared, *cause.unknown]]
     for inner in cause.causes:
         lines += _lines(inner, depth + 1)
     lines += [f"{pad}  {display.printable(each.of)}: as said elsewhere" for each in cause.again]
