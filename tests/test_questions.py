@@ -281,6 +281,44 @@ def test_diff_compares_what_went_in_and_what_came_out(tell: Teller) -> None:
     assert "<table" in found._repr_html_()
 
 
+def commanded(tell: Teller, number: int, argv: list[str], **values: Any) -> str:
+    folder = values.pop("directory", "/work")
+    details = {"argv": argv, "directory": folder}
+    write = {"text": f"{number}", "details": details, **values}
+    return tell.step("plain", f"{number}", "q.py", [], ["q.txt"], **write)
+
+
+def test_the_command_line_and_directory_of_a_run_are_compared_and_shown(tell: Teller) -> None:
+    one = commanded(tell, 1, ["q.py", "3"])
+    other = commanded(tell, 2, ["/work/q.py", "4", "a b"])
+    assert ln.why("q.txt").answer.endswith("because of command line: q.py 3 → q.py 4 'a b'")
+    third = commanded(tell, 3, ["q.py", "4", "a b"], directory="/else")
+    assert [str(each) for each in ln.diff(one, third).changes[:2]] == [
+        "command line: q.py 3 → q.py 4 'a b'",
+        "directory: /work → /else",
+    ]
+    assert ln.why("q.txt").answer.endswith("because of directory: /work → /else")
+    shown = lamin("show", other).splitlines()
+    assert "command line   /work/q.py 4 'a b'" in shown
+    assert "directory      /work" in shown
+    details = json.loads(lamin("show", other, "--json"))["run"]["details"]
+    assert details["plain"]["argv"] == ["/work/q.py", "4", "a b"]
+
+
+def test_a_command_line_that_says_what_params_say_is_not_said_twice(tell: Teller) -> None:
+    argv = ["q.py", "--n", "1", "--max-z=2.5", "x"]
+    commanded(tell, 1, argv, params={"n": 1, "max_z": 2.5, "args": ["x"]})
+    argv = ["q.py", "--n", "2", "--max-z=2.5", "y", "--fast"]
+    commanded(tell, 2, argv, params={"n": 2, "max_z": 2.5, "args": ["y"], "fast": True})
+    assert [each.name for each in ln.why("q.txt").changes] == ["args", "fast", "n"]
+    commanded(tell, 3, [*argv, "more"], params={"n": 3})
+    assert "command line" in [each.name for each in ln.why("q.txt").changes]
+    # that of a notebook is its kernel's, with a file that each has for itself
+    commanded(tell, 4, ["kernel.py", "-f", "a.json"], type="notebook", code="4")
+    commanded(tell, 5, ["kernel.py", "-f", "b.json"], type="notebook", code="4")
+    assert ln.why("q.txt").changes == []
+
+
 # --- stale --------------------------------------------------------------------------------------
 
 
