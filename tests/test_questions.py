@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import json
 import os
 from pathlib import Path
@@ -17,6 +18,7 @@ from lamindb import instance, recorder
 from lamindb.cli import main
 from lamindb.db import schema
 from lamindb.errors import RecordError
+from lamindb.graph import staleness
 from lamindb.hooks import EnvironmentSeen, RunLinked, emit
 from lineage_study import Teller
 
@@ -400,6 +402,34 @@ def test_bytes_that_changed_on_disk_count_before_any_run_has_read_them(tell: Tel
     assert stale(disk=False) == []
     (tell.folder / "source.csv").unlink()
     assert stale() == []
+
+
+def test_an_older_file_of_the_same_size_that_was_moved_there_counts(tell: Teller) -> None:
+    tell.clock.now = dt.datetime(2020, 1, 1, tzinfo=dt.UTC)
+    source, backup = tell.folder / "source.csv", tell.folder / "backup.csv"
+    source.write_text("one")
+    backup.write_text("two")
+    old = dt.datetime(2019, 1, 1, tzinfo=dt.UTC).timestamp()
+    os.utime(source, (old, old))
+    os.utime(backup, (old, old))  # as cp -p, rsync -a and tar leave it
+    tell.step("plain", "1", "clean", ["source.csv"], ["clean.csv"])
+    assert stale() == []
+    backup.replace(source)
+    assert stale() == [("clean.csv", 1, "disk")]
+    moved_at = ln.stale().changed_at.iloc[0]
+    assert moved_at.timestamp() == pytest.approx(source.stat().st_ctime, abs=0.01)
+
+
+def test_what_lies_there_since_before_it_was_read_is_not_hashed(
+    tell: Teller, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tell.clock.now = dt.datetime(2100, 1, 1, tzinfo=dt.UTC)
+    (tell.folder / "source.csv").write_text("one")
+    tell.step("plain", "1", "clean", ["source.csv"], ["clean.csv"])
+    hashed: list[Any] = []
+    monkeypatch.setattr(staleness, "digest_once", hashed.append)
+    assert stale() == []
+    assert hashed == []
 
 
 @pytest.mark.parametrize(

@@ -313,6 +313,10 @@ def _versions_that_ran() -> Select[Any]:
     )
 
 
+def _time(ns: int) -> dt.datetime:
+    return dt.datetime.fromtimestamp(ns / 1e9, dt.UTC)
+
+
 class _Disk:
     """What lies on this machine now; of many files, so each costs one look."""
 
@@ -331,7 +335,10 @@ class _Disk:
         stat = FileStat.of(path)
         if stat is None:
             return None
-        changed_at = dt.datetime.fromtimestamp(stat.mtime_ns / 1e9, dt.UTC)
+        changed_at = _time(stat.mtime_ns)
+        if changed_at <= row.created_at:
+            # mv, cp -p, rsync -a and tar bring the time of writing along, but not this one
+            changed_at = max(changed_at, _time(stat.ctime_ns))
         if stat.size != row.size:
             return changed_at
         known = recall((stat.size, stat.mtime_ns, stat.ctime_ns, stat.device, stat.inode))
