@@ -224,6 +224,14 @@ def test_runs_that_only_wrote_the_same_again_are_not_to_blame(tell: Teller) -> N
     assert [str(each) for each in reverse.changes] == ["params: a: 2 → 1"]
 
 
+def test_what_was_taken_back_without_effect_is_not_to_blame(tell: Teller) -> None:
+    for number, (raw, a) in enumerate([("one", 1), ("two", 2), ("two", 1)]):
+        (tell.folder / "raw.csv").write_text(raw)
+        values: dict[str, Any] = {"params": {"a": a}, "code": f"{a}", "text": raw}
+        tell.step("plain", f"{number}", "fit", ["raw.csv"], ["fit.csv"], **values)
+    assert [(each.what, each.name) for each in ln.why("fit.csv").changes] == [("inputs", "raw.csv")]
+
+
 @pytest.mark.databases("full")
 def test_a_chain_of_yesterdays_is_followed_to_its_end(tell: Teller) -> None:
     days = 25

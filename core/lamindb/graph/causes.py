@@ -246,24 +246,27 @@ def _makers(
     if until is not None:
         after = [each for each in after if each["created_at"] <= until] or after
     if found := _at_change(before, after):
-        return _run(found[0]), _run(found[1])
+        return found
     if found := _at_change(after, before):  # what is back, but not by a run
-        return _run(found[1]), _run(found[0])
+        return found[::-1]
     return maker(old), maker(new)
 
 
-def _at_change(before: list[Row], after: list[Row]) -> _Pair | None:
-    """Return the run that wrote the one content last, and that which wrote the other next."""
+def _at_change(before: list[Row], after: list[Row]) -> tuple[Row, Row] | None:
+    """Return the run that wrote the one content last, and of those that wrote the other since,
+    the first or last: the one with fewer differences, for the others had no effect."""
     former = [each for each in before if after and each["created_at"] <= after[-1]["created_at"]]
     if not former:
         return None
-    last = former[-1]
-    following = (each for each in after if each["created_at"] >= last["created_at"])
-    return last["run_id"], next(following)["run_id"]
+    since = [each for each in after if each["created_at"] >= former[-1]["created_at"]]
+    old, first_, last = (_run(each["run_id"]) for each in (former[-1], since[0], since[-1]))
+    if first_["id"] == last["id"]:
+        return old, first_
+    return old, min(first_, last, key=lambda new: len(compare(old, new).changes))
 
 
-def _run(run_id: str) -> Row | None:
-    return first(select(schema.run).where(schema.run.c.id == run_id))
+def _run(run_id: str) -> Row:
+    return rows(select(schema.run).where(schema.run.c.id == run_id))[0]
 
 
 def _values(old: Row, new: Row) -> Iterator[tuple[str, Row | None, Row | None]]:
