@@ -229,7 +229,10 @@ def test_what_was_taken_back_without_effect_is_not_to_blame(tell: Teller) -> Non
         (tell.folder / "raw.csv").write_text(raw)
         values: dict[str, Any] = {"params": {"a": a}, "code": f"{a}", "text": raw}
         tell.step("plain", f"{number}", "fit", ["raw.csv"], ["fit.csv"], **values)
-    assert [(each.what, each.name) for each in ln.why("fit.csv").changes] == [("inputs", "raw.csv")]
+        tell.step("plain", f"r{number}", "report", ["fit.csv"], ["report"], text=raw)
+    for name in ("fit.csv", "report"):
+        changes = ln.why(name).changes
+        assert [(each.what, each.name) for each in changes] == [("inputs", "raw.csv")]
 
 
 @pytest.mark.databases("full")

@@ -235,30 +235,35 @@ def _makers(
 ) -> tuple[Row | None, Row | None]:
     """Return the runs that wrote two contents: of one place, those next to the change.
 
-    Whoever had written the same before or wrote it again changed nothing.
-
-    Args: until: when the new one was read; who wrote it later does not matter.
+    Args: until: when the new one was read; the change was before that.
     """
     place = old["storage_id"], old["key"]
     if old["key"] is None or place != (new["storage_id"], new["key"]):
         return maker(old), maker(new)
     before, after = _writes(old), _writes(new)
-    if until is not None:
-        after = [each for each in after if each["created_at"] <= until] or after
-    if found := _at_change(before, after):
+    if found := _at_change(before, after, until):
         return found
     if found := _at_change(after, before):  # what is back, but not by a run
         return found[::-1]
     return maker(old), maker(new)
 
 
-def _at_change(before: list[Row], after: list[Row]) -> tuple[Row, Row] | None:
+def _at_change(
+    before: list[Row], after: list[Row], until: dt.datetime | None = None
+) -> tuple[Row, Row] | None:
     """Return the run that wrote the one content last, and of those that wrote the other since,
     the first or last: the one with fewer differences, for the others had no effect."""
-    former = [each for each in before if after and each["created_at"] <= after[-1]["created_at"]]
+    known = [each for each in after if until is None or each["created_at"] <= until] or after
+    former = [each for each in before if known and each["created_at"] <= known[-1]["created_at"]]
     if not former:
         return None
-    since = [each for each in after if each["created_at"] >= former[-1]["created_at"]]
+    changed_at = former[-1]["created_at"]
+    back_at = next((each["created_at"] for each in before[len(former) :]), None)
+    since = [
+        each
+        for each in after
+        if changed_at <= each["created_at"] and (back_at is None or each["created_at"] < back_at)
+    ]
     old, first_, last = (_run(each["run_id"]) for each in (former[-1], since[0], since[-1]))
     if first_["id"] == last["id"]:
         return old, first_
