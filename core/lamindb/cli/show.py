@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from typing import Any
 
 import click
@@ -9,6 +10,7 @@ from sqlalchemy import desc, select
 
 from lamindb.cli import output
 from lamindb.db.schema import file, run, run_file, transform, user
+from lamindb.graph.compare import command_of, directory_of
 from lamindb.graph.model import Subject, label
 from lamindb.graph.objects import Objects
 from lamindb.graph.references import find, rows
@@ -120,6 +122,7 @@ def _show_run(row: dict[str, Any], as_json: bool) -> None:
     if as_json:
         output.print_json({"run": row, "transform": made, "files": linked, "children": children})
         return
+    command = command_of(row)
     parent = rows(select(run.c.id, run.c.name).where(run.c.id == row["parent_id"]))
     version = f", version {made['version']}" if made and made["version"] != "0" else ""
     output.print_fields(
@@ -129,6 +132,8 @@ def _show_run(row: dict[str, Any], as_json: bool) -> None:
             ("status", row["status"]),
             ("error", row["error"]),
             ("params", row["params"] or None),
+            ("command line", shlex.join(command) if command else None),
+            ("directory", directory_of(row)),
             ("started", row["started_at"]),
             ("took", output.duration(row["started_at"], row["finished_at"])),
             ("parent", ", ".join(filter(None, parent[0].values())) if parent else None),

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import desc, select
+from sqlalchemy import ColumnElement, func, select
 
 from lamindb import display
 from lamindb.db import schema
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 _MOST = 200
+_OUTSIDE = "it came from outside, or its run was not tracked"
 _COLUMNS = {
     "depth": WHOLE,
     "of": TEXT,
@@ -157,16 +159,13 @@ def why(file: Any, than: Any = None) -> Why:
 
 
 def _explained(row: Row, previous: Row, name: str, other: str) -> Why:
-    new = maker(row)
-    same_place = row["key"] == previous["key"] and row["storage_id"] == previous["storage_id"]
-    old = maker(previous, before=_written_at(row, new) if same_place else None)
+    old, new = _makers(previous, row)
     if new is None or old is None:
         which = name if new is None else other
         return Why(
             row,
             previous,
-            f"{name} differs from {other}, but which run wrote {which} is not recorded: it came "
-            "from outside, or its run was not tracked",
+            f"{name} differs from {other}, but which run wrote {which} is not recorded: {_OUTSIDE}",
         )
     if new["id"] == old["id"]:
         return Why(row, previous, f"{name} and {other} were both written by the run {new['id']}")
@@ -198,8 +197,7 @@ def _explain(of: str, old: Row, new: Row) -> Cause:
         cause.run, cause.changes, cause.unknown = name_of(new), found.changes, found.unknown
         for name, one, other in (*_inputs(old, new), *_values(old, new)):
             if one is None or other is None:
-                unknown = f"which run wrote {name} is not recorded of both"
-                cause.causes.append(Cause(name, unknown=[unknown]))
+                cause.causes.append(Cause(name, unknown=[_without_run(one, other)]))
                 continue
             if one["id"] == other["id"]:
                 continue
@@ -213,6 +211,11 @@ def _explain(of: str, old: Row, new: Row) -> Cause:
     return first_
 
 
+def _without_run(old: Row | None, new: Row | None) -> str:
+    which = "either" if old is new else "the former" if old is None else "the new"
+    return f"no run is recorded that wrote {which} content: {_OUTSIDE}"
+
+
 def _named(cause: Cause, of: str) -> Cause:
     """One run writes many files: the cause of another of them is the same, by another name."""
     return cause if cause.of == of else Cause(of, cause.run, again=[cause])
@@ -224,7 +227,51 @@ def _inputs(old: Row, new: Row) -> Iterator[tuple[str, Row | None, Row | None]]:
     for name in sorted(before.keys() & after.keys()):
         one, other = before[name], after[name]
         if one["id"] != other["id"] and one["hash"] != other["hash"]:
-            yield name, maker(one), maker(other)
+            yield name, *_makers(one, other, until=other["linked_at"])
+
+
+def _makers(
+    old: Row, new: Row, *, until: dt.datetime | None = None
+) -> tuple[Row | None, Row | None]:
+    """Return the runs that wrote two contents: of one place, those next to the change.
+
+    Args: until: when the new one was read; the change was before that.
+    """
+    place = old["storage_id"], old["key"]
+    if old["key"] is None or place != (new["storage_id"], new["key"]):
+        return maker(old), maker(new)
+    before, after = _writes(old), _writes(new)
+    if found := _at_change(before, after, until):
+        return found
+    if found := _at_change(after, before):  # what is back, but not by a run
+        return found[::-1]
+    return maker(old), maker(new)
+
+
+def _at_change(
+    before: list[Row], after: list[Row], until: dt.datetime | None = None
+) -> tuple[Row, Row] | None:
+    """Return the run that wrote the one content last, and of those that wrote the other since,
+    the first or last: the one with fewer differences, for the others had no effect."""
+    known = [each for each in after if until is None or each["created_at"] <= until] or after
+    former = [each for each in before if known and each["created_at"] <= known[-1]["created_at"]]
+    if not former:
+        return None
+    changed_at = former[-1]["created_at"]
+    back_at = next((each["created_at"] for each in before[len(former) :]), None)
+    since = [
+        each
+        for each in after
+        if changed_at <= each["created_at"] and (back_at is None or each["created_at"] < back_at)
+    ]
+    old, first_, last = (_run(each["run_id"]) for each in (former[-1], since[0], since[-1]))
+    if first_["id"] == last["id"]:
+        return old, first_
+    return old, min(first_, last, key=lambda new: len(compare(old, new).changes))
+
+
+def _run(run_id: str) -> Row:
+    return rows(select(schema.run).where(schema.run.c.id == run_id))[0]
 
 
 def _values(old: Row, new: Row) -> Iterator[tuple[str, Row | None, Row | None]]:
@@ -246,37 +293,55 @@ def _sources(run: Row) -> dict[str, Row]:
 
 
 def previous_version(file: Row) -> Row | None:
-    """Return the version that had the key before; of content that came back, the one between."""
+    """Return the version that was written last at this key, before this one was: content that came
+    back was written more than once."""
     if file["key"] is None:
         return None
+    table, link = schema.file, schema.run_file
+    written_at = func.coalesce(link.c.created_at, table.c.created_at)
+    query = (
+        select(table)
+        .outerjoin(link, (link.c.file_id == table.c.id) & (link.c.role == "output"))
+        .where(*_other_versions(file))
+        .order_by(written_at.desc(), table.c.id)
+        .limit(1)
+    )
+    if not file["is_latest"]:
+        writes = _writes(file)
+        query = query.where(
+            written_at <= (writes[-1]["created_at"] if writes else file["created_at"])
+        )
+    return first(query)
+
+
+def _writes(file: Row) -> list[Row]:
+    """Return when which runs wrote a file's content: run_id, created_at, the first one first."""
+    link = schema.run_file
+    return rows(
+        select(link.c.run_id, link.c.created_at)
+        .where(link.c.file_id == file["id"], link.c.role == "output")
+        .order_by(link.c.created_at, link.c.run_id)
+    )
+
+
+def _other_versions(file: Row) -> tuple[ColumnElement[bool], ...]:
     table = schema.file
-    others = (
+    return (
         table.c.storage_id == file["storage_id"],
         table.c.key == file["key"],
         table.c.id != file["id"],
     )
-    query = select(table).where(*others).order_by(desc(table.c.created_at), table.c.id).limit(1)
-    if not file["is_latest"]:
-        query = query.where(table.c.created_at <= file["created_at"])
-    return first(query)
-
-
-def _written_at(file: Row, run: Row | None) -> Any:
-    if run is None:
-        return None
-    link = schema.run_file
-    found = first(
-        select(link.c.created_at).where(
-            link.c.file_id == file["id"], link.c.run_id == run["id"], link.c.role == "output"
-        )
-    )
-    return found["created_at"] if found else None
 
 
 def _alone(row: Row, name: str) -> str:
     if row["key"] is None:
         return (
             f"{name} has no key, so there are no versions of it: compare by why(file, than=other)"
+        )
+    if first(select(schema.file.c.id).where(*_other_versions(row)).limit(1)) is not None:
+        return (
+            f"{row['id']} is the oldest version of {name} that is recorded, so there is nothing "
+            "that it differs from: compare by why(file, than=other)"
         )
     return f"{name} has one version only, so there is nothing that it differs from"
 
@@ -294,8 +359,9 @@ def _lines(cause: Cause, depth: int) -> list[str]:
     lines = [f"{pad}{display.printable(cause.of)}{by}"]
     lines += [f"{pad}  {line}" for line in lines_of(cause.changes)]
     if not cause.changes and not (cause.causes or cause.again):
-        unsaid = cause.unknown or []
-        lines += [f"{pad}  {line}" for line in ["nothing that is recorded differs", *unsaid]]
+        # without runs nothing was compared
+        compared = ["nothing that is recorded differs"] if cause.run else []
+        lines += [f"{pad}  {line}" for line in [*compared, *cause.unknown]]
     for inner in cause.causes:
         lines += _lines(inner, depth + 1)
     lines += [f"{pad}  {display.printable(each.of)}: as said elsewhere" for each in cause.again]

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import shlex
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import PurePath
 from typing import TYPE_CHECKING, Any, Literal
 
 from sqlalchemy import select
@@ -19,12 +22,26 @@ if TYPE_CHECKING:
     import pandas as pd
 
 What = Literal[
-    "code", "params", "inputs", "outputs", "environment", "engine", "host", "status", "content"
+    "code",
+    "params",
+    "command line",
+    "inputs",
+    "outputs",
+    "environment",
+    "engine",
+    "host",
+    "directory",
+    "status",
+    "content",
 ]
+# of these a run has one, which needs no other name
+_SINGLE = ("command line", "engine", "host", "directory", "status")
 _COLUMNS = {"what": TEXT, "name": TEXT, "before": TEXT, "after": TEXT}
 _MOST_SHOWN = 20
-# what plugins call the state of the code's repository, in run.details
+# what plugins call the state of the code's repository, the command and where it ran, in run.details
 _COMMITS = ("commit", "git_commit", "git_dirty", "dirty")
+_COMMANDS = ("argv", "command")
+_DIRECTORIES = ("directory", "workdir")
 
 
 @dataclass(frozen=True)
@@ -46,6 +63,8 @@ class Change:
         if self.after is None:
             return f"{self.what}: {name} is gone{_value(self.before)}"
         before, after = display.printable(self.before), display.printable(self.after)
+        if self.what in _SINGLE:
+            return f"{self.what}: {before} → {after}"
         return f"{self.what}: {name}: {before} → {after}"
 
 
@@ -55,7 +74,8 @@ class Diff:
 
     Attributes:
         before, after: rows of the runs.
-        changes: in the order code, params, inputs, environment, engine, host, status, outputs.
+        changes: in the order code, params, command line, inputs, environment, engine, host,
+            directory, status, outputs.
         unknown: sentences about what is not recorded, and so may differ too.
     """
 
@@ -113,8 +133,8 @@ def _run_of(given: Any) -> Row:
     return made
 
 
-def maker(file: Row, *, before: Any = None) -> Row | None:
-    """Return the run that wrote a file's content last, at or before a time if one is given."""
+def maker(file: Row) -> Row | None:
+    """Return the run that wrote a file's content last."""
     link, run = schema.run_file, schema.run
     query = (
         select(run)
@@ -123,8 +143,6 @@ def maker(file: Row, *, before: Any = None) -> Row | None:
         .order_by(link.c.created_at.desc(), run.c.id)
         .limit(1)
     )
-    if before is not None:
-        query = query.where(link.c.created_at <= before)
     found = first(query)
     if found is None and file["run_id"]:
         found = first(select(run).where(run.c.id == file["run_id"]))
@@ -154,12 +172,16 @@ def compare(before: Row, after: Row) -> _Found:
     found = _Found()
     _compare_code(found, before, after)
     _compare_params(found, before, after)
+    _compare_commands(found, before, after)
     _compare_inputs(found, before, after)
     _compare_environments(found, before, after)
     name: Literal["engine", "host"]
     for name in ("engine", "host"):
         if before[name] != after[name] and before[name] and after[name]:
             found.compare(name, {name: before[name]}, {name: after[name]})
+    old, new = directory_of(before), directory_of(after)
+    if old and new:
+        found.compare("directory", {"directory": old}, {"directory": new})
     return found
 
 
@@ -193,15 +215,77 @@ def _code_title(transform: Row, *, with_name: bool) -> str:
 
 
 def _commits(run: Row) -> dict[str, Any]:
-    known = [facts for facts in (run["details"] or {}).values() if isinstance(facts, dict)]
+    known = _facts(run)
     known += [facts["git"] for facts in known if isinstance(facts.get("git"), dict)]
     return {name: facts[name] for facts in known for name in _COMMITS if name in facts}
+
+
+def _facts(run: Row) -> list[dict[str, Any]]:
+    return [facts for facts in (run["details"] or {}).values() if isinstance(facts, dict)]
 
 
 def _compare_params(found: _Found, before: Row, after: Row) -> None:
     if before["params"] is None and after["params"] is None:
         found.unknown.append("no params are recorded of either run")
     found.compare("params", before["params"] or {}, after["params"] or {})
+
+
+def _compare_commands(found: _Found, before: Row, after: Row) -> None:
+    old, new = command_of(before), command_of(after)
+    if not (old and new):
+        return
+    # the code is compared already, wherever it lies
+    old, new = ([PurePath(words[0]).name, *words[1:]] for words in (old, new))
+    if not _say_params(old, new, before["params"] or {}, after["params"] or {}):
+        name: Literal["command line"] = "command line"
+        found.compare(name, {name: shlex.join(old)}, {name: shlex.join(new)})
+
+
+def command_of(run: Row) -> list[str] | None:
+    """Return the words of the command line that a run had of its own; a notebook's has none."""
+    made = _code(run)
+    if made is not None and made["type"] == "notebook":
+        return None
+    known = [facts.get(name) for facts in _facts(run) for name in _COMMANDS]
+    return next((list(map(str, words)) for words in known if isinstance(words, list)), None)
+
+
+def directory_of(run: Row) -> str | None:
+    """Return the working directory of a run."""
+    known = [facts.get(name) for facts in _facts(run) for name in _DIRECTORIES]
+    return next((place for place in known if isinstance(place, str)), None)
+
+
+def _say_params(
+    old: list[str], new: list[str], before: Mapping[str, Any], after: Mapping[str, Any]
+) -> bool:
+    """Whether the words that differ only name or give params that differ."""
+    changed = [
+        name for name in {*before, *after} if before.get(name, _ABSENT) != after.get(name, _ABSENT)
+    ]
+    gone, come = Counter(old) - Counter(new), Counter(new) - Counter(old)
+    return bool(gone or come) and all(
+        _parts(word) <= _texts(changed, params)
+        for words, params in ((gone, before), (come, after))
+        for word in words
+    )
+
+
+def _parts(word: str) -> set[str]:
+    """``--max-z=2.5`` → ``max_z``, ``2.5``."""
+    if not word.startswith("-"):
+        return {word}
+    name, equals, value = word.lstrip("-").partition("=")
+    return {name.replace("-", "_"), *([value] if equals else [])}
+
+
+def _texts(names: list[str], params: Mapping[str, Any]) -> set[str]:
+    """The names of params, and their values as a command line has them."""
+    found = {name.replace("-", "_") for name in names}
+    for name in names:
+        value = params.get(name)
+        found |= {str(each) for each in (value if isinstance(value, list) else [value])}
+    return found
 
 
 def _compare_inputs(found: _Found, before: Row, after: Row) -> None:
@@ -226,10 +310,10 @@ def _compare_files(
 
 
 def files_of(run_id: str, role: str) -> dict[str, Row]:
-    """Return the files that a run read or wrote, by key or name."""
+    """Return the files that a run read or wrote, by key or name; ``linked_at``: when."""
     link, file = schema.run_file, schema.file
     query = (
-        select(file)
+        select(file, link.c.created_at.label("linked_at"))
         .join(link, link.c.file_id == file.c.id)
         .where(link.c.run_id == run_id, link.c.role == role)
         .order_by(file.c.created_at)

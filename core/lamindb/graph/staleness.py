@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from sqlalchemy import Connection, Select, exists, select
+from sqlalchemy import Connection, Select, exists, func, select, tuple_
 
 from lamindb import display, instance
 from lamindb.db.database import chunked
@@ -27,7 +27,12 @@ from lamindb.storage.sources import LocalSource
 if TYPE_CHECKING:
     import pandas as pd
 
-Reason = Literal["input", "code", "disk", "upstream"]
+Reason = Literal["run", "input", "code", "disk", "upstream"]
+_ENDINGS = {
+    "failed": "its last run failed",
+    "cancelled": "its last run was cancelled",
+    "aborted": "its last run was aborted",
+}
 _COLUMNS = {
     "id": TEXT,
     "file": TEXT,
@@ -43,13 +48,10 @@ _COLUMNS = {
 
 @dataclass(frozen=True)
 class _Finding:
-    """Why what a run wrote is out of date.
-
-    Attributes: cause: the file or transform that changed, for people.
-    """
+    """Why what a run wrote is out of date."""
 
     reason: Reason
-    cause: str
+    because: str
     changed_at: dt.datetime | None
     distance: int = 1
 
@@ -58,16 +60,16 @@ def stale(*, code: bool = True, disk: bool = True) -> pd.DataFrame:
     """Return the files that are out of date, in the order in which to make them anew.
 
     A file is out of date when the run that wrote it last read an older version of an input, or ran
-    an older version of its code, or read a file that is out of date itself. Runs of other engines
-    count like those of one's own.
+    code of which another version has run since, or read a file that is out of date itself, or did
+    not end well: it failed, was cancelled or aborted. Runs of other engines count like one's own.
 
-    Args: code: whether newer code counts: a version that was seen to run, here or by others;
+    Args: code: whether other code counts; the current one is that which ran last, whoever ran it;
         disk: whether to look at the inputs that lie on this machine for bytes that no run has
         recorded yet.
     Returns: one row for each latest version that is out of date, by ``id``: file (key or name),
         distance int64 (1: something that its run used has changed; 2: its run read such a file; …),
-        reason (``input``, ``code``, ``disk`` or ``upstream``), because (a sentence), changed_at,
-        transform, engine, run_id. No rows: the same columns and dtypes.
+        reason (``run``, ``input``, ``code``, ``disk`` or ``upstream``), because (a sentence),
+        changed_at, transform, engine, run_id. No rows: the same columns and dtypes.
     """
     rows = (row.values() for row in stale_rows(code=code, disk=disk))
     return typed_frame(_COLUMNS, map(tuple, rows)).set_index("id")
@@ -85,6 +87,8 @@ class _Search:
         self._connection = connection
         self._because: dict[str, _Finding] = {}  # by run
         self._files: dict[str, _Finding] = {}
+        for run_id, finding in self._ended_badly():
+            self._because.setdefault(run_id, finding)
         for run_id, finding in self._changed_inputs():
             self._because.setdefault(run_id, finding)
         if code:
@@ -108,7 +112,7 @@ class _Search:
                     name,
                     found.distance,
                     found.reason,
-                    _sentence(found),
+                    found.because,
                     found.changed_at,
                     made.transform,
                     made.engine,
@@ -118,6 +122,15 @@ class _Search:
         return sorted(rows, key=lambda each: (each[2], each[1], each[0]))
 
     # --- what has changed ---------------------------------------------------------------------
+
+    def _ended_badly(self) -> Iterable[tuple[str, _Finding]]:
+        """Runs that may have left what they wrote half-written."""
+        query = select(run.c.id, run.c.status, run.c.finished_at).where(
+            run.c.status.in_(_ENDINGS),
+            exists().where(run_file.c.run_id == run.c.id, run_file.c.role == "output"),
+        )
+        for row in self._connection.execute(query):
+            yield row.id, _Finding("run", _ENDINGS[row.status], row.finished_at)
 
     def _changed_inputs(self) -> Iterable[tuple[str, _Finding]]:
         """Runs that read a version of a file that has a newer one, made by another run."""
@@ -143,29 +156,37 @@ class _Search:
             )
         )
         for row in self._connection.execute(query):
-            yield row.run_id, _Finding("input", row.key, max(row.created_at, row.updated_at))
+            because = f"{display.printable(row.key)} has a newer version"
+            yield row.run_id, _Finding("input", because, max(row.created_at, row.updated_at))
 
     def _changed_code(self) -> Iterable[tuple[str, _Finding]]:
-        """Runs of a transform of which a newer version with other code was seen."""
-        newer = transform.alias("newer")
-        query = (
-            select(run.c.id, newer.c.name, newer.c.version, newer.c.created_at)
-            .join(
-                transform,
-                (transform.c.id == run.c.transform_id)
-                & (transform.c.version == run.c.transform_version),
-            )
-            .join(
-                newer,
-                (newer.c.id == transform.c.id)
-                & (newer.c.created_at > transform.c.created_at)
-                & (newer.c.source_hash != transform.c.source_hash),
-            )
-            .order_by(newer.c.created_at.desc())
+        """Runs of a transform that has run with other code since: with that which ran last."""
+        versions: dict[str, list[Any]] = defaultdict(list)
+        for row in self._connection.execute(_versions_that_ran()):
+            versions[row.id].append(row)
+        findings = {}
+        for ran in versions.values():
+            current = max(ran, key=lambda row: (row.last_at, row.created_at))
+            for former in ran:
+                if former.source_hash != current.source_hash:
+                    findings[former.id, former.version] = self._code_since(former, current)
+        version = tuple_(run.c.transform_id, run.c.transform_version)
+        query = select(run.c.id, run.c.transform_id, run.c.transform_version)
+        for row in self._in_chunks(query, version, findings):
+            yield row.id, findings[row.transform_id, row.transform_version]
+
+    def _code_since(self, former: Any, current: Any) -> _Finding:
+        name = display.printable(current.name)
+        if current.first_at > former.last_at:
+            because = f"{name} (version {current.version}) is newer code"
+            return _Finding("code", because, current.first_at)
+        began = select(func.min(_began_at())).where(
+            run.c.transform_id == current.id,
+            run.c.transform_version == current.version,
+            _began_at() > former.last_at,
         )
-        for row in self._connection.execute(query):
-            cause = f"{row.name} (version {row.version})"
-            yield row.id, _Finding("code", cause, row.created_at)
+        at = self._connection.execute(began).scalar()
+        return _Finding("code", f"{name} is back at version {current.version}", at)
 
     def _changed_on_disk(self) -> Iterable[tuple[str, _Finding]]:
         """Runs that read a file whose bytes on this machine are no longer those recorded."""
@@ -183,7 +204,8 @@ class _Search:
         readers = select(run_file.c.run_id, run_file.c.file_id).where(run_file.c.role == "input")
         for row in self._in_chunks(readers, run_file.c.file_id, changed):
             name, when = changed[row.file_id]
-            yield row.run_id, _Finding("disk", name, when)
+            because = f"{display.printable(name)} has other bytes than were read"
+            yield row.run_id, _Finding("disk", because, when)
 
     # --- what comes of it -----------------------------------------------------------------------
 
@@ -218,8 +240,9 @@ class _Search:
         for row in self._in_chunks(query, run_file.c.file_id, files):
             if row.run_id not in self._because:
                 before = self._files[row.file_id]
+                because = f"{display.printable(labels[row.file_id])} is out of date"
                 self._because[row.run_id] = _Finding(
-                    "upstream", labels[row.file_id], before.changed_at, before.distance + 1
+                    "upstream", because, before.changed_at, before.distance + 1
                 )
                 found.append(row.run_id)
         return found
@@ -250,7 +273,7 @@ class _Search:
             for name, found in makers.items()
         }
 
-    def _in_chunks(self, query: Select[Any], column: Any, values: Iterable[str]) -> Iterable[Any]:
+    def _in_chunks(self, query: Select[Any], column: Any, values: Iterable[Any]) -> Iterable[Any]:
         for chunk in chunked(sorted(values)):
             yield from self._connection.execute(query.where(column.in_(chunk)))
 
@@ -265,14 +288,33 @@ def _files_with_runs() -> Select[Any]:
     return select(file.c.id, file.c.key, file.c.name)
 
 
-def _sentence(found: _Finding) -> str:
-    cause = display.printable(found.cause)
-    return {
-        "input": f"{cause} has a newer version",
-        "code": f"{cause} is newer code",
-        "disk": f"{cause} has other bytes than were read",
-        "upstream": f"{cause} is out of date",
-    }[found.reason]
+def _began_at() -> Any:
+    return func.coalesce(run.c.started_at, run.c.created_at)
+
+
+def _versions_that_ran() -> Select[Any]:
+    """Of transforms that have several codes: each version, with its first and last start."""
+    known = (transform.c.id, transform.c.version)
+    several = (
+        select(transform.c.id)
+        .group_by(transform.c.id)
+        .having(func.count(transform.c.source_hash.distinct()) > 1)
+    )
+    facts = (*known, transform.c.name, transform.c.source_hash, transform.c.created_at)
+    return (
+        select(
+            *facts,
+            func.min(_began_at()).label("first_at"),
+            func.max(_began_at()).label("last_at"),
+        )
+        .join(run, (run.c.transform_id == known[0]) & (run.c.transform_version == known[1]))
+        .where(transform.c.id.in_(several), transform.c.source_hash.is_not(None))
+        .group_by(*facts)
+    )
+
+
+def _time(ns: int) -> dt.datetime:
+    return dt.datetime.fromtimestamp(ns / 1e9, dt.UTC)
 
 
 class _Disk:
@@ -293,7 +335,10 @@ class _Disk:
         stat = FileStat.of(path)
         if stat is None:
             return None
-        changed_at = dt.datetime.fromtimestamp(stat.mtime_ns / 1e9, dt.UTC)
+        changed_at = _time(stat.mtime_ns)
+        if changed_at <= row.created_at:
+            # mv, cp -p, rsync -a and tar bring the time of writing along, but not this one
+            changed_at = max(changed_at, _time(stat.ctime_ns))
         if stat.size != row.size:
             return changed_at
         known = recall((stat.size, stat.mtime_ns, stat.ctime_ns, stat.device, stat.inode))
