@@ -36,6 +36,8 @@ from lamindb.hooks import (
     RunStarted,
     emit,
     environment,
+    hookimpl,
+    manager,
     run_id,
 )
 from lamindb.storage.hashing import hash_bytes
@@ -226,6 +228,28 @@ def test_an_output_with_a_key_is_copied_into_the_storage() -> None:
     assert (file.key, file.description, file.run_id) == ("figures/plot.svg", "QC", "r1")
     assert Path("mydata/figures/plot.svg").read_bytes() == b"<svg/>"
     assert file.storage.managed
+
+
+def test_a_copied_output_is_told_once_and_the_same_however_often_it_is_recorded() -> None:
+    told: list[tuple[str, str]] = []
+
+    class Observer:
+        @hookimpl
+        def ln_event_recorded(self, event: Event, record_id: str) -> None:
+            told.append((event.event_id, record_id))
+
+    observer = Observer()
+    manager.plugins().register(observer)
+    try:
+        event = written("a.csv", b"a", "r1", copy=True)
+        record([[event]])
+        Path("a.csv").write_bytes(b"changed after the event was recorded")
+        record([[event]])
+    finally:
+        manager.plugins().unregister(observer)
+    [output] = ln.select(ln.Run, id="r1").one().outputs
+    assert (output.storage.managed, output.hash) == (True, hash_bytes(b"a"))
+    assert told == [(event.event_id, output.id)]
 
 
 def test_a_directory_is_one_output() -> None:

@@ -115,13 +115,18 @@ def _copy(here: Instance, event: FileWritten) -> bool:
     with here.database.session() as session:  # to read as users do waits for what is told, for this
         producer = session.scalars(select(Run).where(Run.id == event.run)).one()
     try:
-        add(File(event.uri, key=event.key, run=producer, description=event.description))
+        copied = add(File(event.uri, key=event.key, run=producer, description=event.description))
     except (LaminError, OSError) as error:
         passes = isinstance(error, StorageUnreachableError) and not is_remote(event.uri)
         if passes and utc_now() - event.at < _COPY_WAITS:
             raise  # it waits in the spool for the storage to be back
         logger.warning("%s is not copied, only registered where it is: %s", event.uri, error)
         return False
+    own = (link.c.run_id == event.run, link.c.file_id == copied.id, link.c.role == "output")
+    with here.begin() as connection:
+        # by its time the same event is known again, when the file may be gone or changed
+        connection.execute(update(link).where(*own).values(created_at=event.at))
+    say_recorded([(event, copied.id)])
     return True
 
 
