@@ -893,6 +893,17 @@ def test_a_file_that_was_changed_after_its_run_is_said_to_be(project: Path) -> N
     assert tree("fit.csv")[0] == "fit.csv  changed since"
 
 
+def test_stale_says_of_which_files_the_object_is_gone(project: Path) -> None:
+    study()
+    step("acquire", outputs=("raw/1.csv",), content="newer")
+    (project / "mydata/fit.csv").unlink()
+    (project / "mydata/report.html").write_text("by hand")
+    shown = [re.split("  +", line)[0] for line in lamin("stale").splitlines()[1:]]
+    assert sorted(shown) == ["clean.csv", "fit.csv, gone", "plot.png", "report.html, changed since"]
+    assert ", gone" not in lamin("stale", "--no-disk")
+    assert {row["file"] for row in lamin_json("stale")} >= {"fit.csv", "report.html"}
+
+
 def test_show_of_a_run_lists_what_it_read_and_wrote(project: Path) -> None:
     runs = study()
     text = lamin("show", runs["clean"].id)
