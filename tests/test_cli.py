@@ -699,6 +699,16 @@ def test_a_tree_fits_the_terminal_and_names_and_ids_stay_whole(project: Path) ->
     assert words.endswith("5 more runs upstream; --depth shows more ")
 
 
+def test_a_deep_tree_has_narrower_guides_in_a_narrow_terminal(project: Path) -> None:
+    step("first", outputs=("a.txt",))
+    step("second", ("a.txt",), ("b.txt",))
+    _, shown = in_terminal("lineage", "b.txt", columns=80)
+    assert plain(shown).splitlines()[3].startswith("        └── by first")
+    _, shown = in_terminal("lineage", "b.txt", columns=36)
+    found = [line.split("  2")[0] for line in plain(shown).splitlines() if "└" in line]
+    assert found == ["└ by second", "  └ a.txt  11 B", "    └ by first"]
+
+
 @pytest.mark.parametrize("name", ["数据" * 40, " " * 100 + "x", "a  b " * 30, "🧪" * 40])
 def test_odd_names_fit_the_terminal_too(project: Path, name: str) -> None:
     key = f"{name}.csv"

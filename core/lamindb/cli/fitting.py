@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -17,6 +17,7 @@ _GAP = "  "
 # of a child, of the last one, and below each of them
 _GUIDES = (("├── ", "│   "), ("└── ", "    "))
 _ASCII_GUIDES = (("+-- ", "|   "), ("`-- ", "    "))
+_NARROW = 2
 
 
 def tree_lines(tree: Tree, screen: Console) -> Iterator[Text]:
@@ -24,12 +25,16 @@ def tree_lines(tree: Tree, screen: Console) -> Iterator[Text]:
 
     What does not fit into one line goes on in the next, if it can be between what two spaces part,
     else between words; what is too long even so is shortened in its middle. Where the tree is too
-    deep, only the nearest guides are left.
+    deep, its guides are narrower, and if that is not enough only the nearest are left.
     """
     from rich.text import Text
 
-    guides = _ASCII_GUIDES if screen.options.ascii_only else _GUIDES
+    guides: Sequence[tuple[str, str]] = _ASCII_GUIDES if screen.options.ascii_only else _GUIDES
     deepest = max(screen.width - _LEAST_ROOM, 0)
+    step = len(guides[0][0])
+    if step * _depth(tree) > deepest:
+        guides = [(first[0] + " ", rest[:_NARROW]) for first, rest in guides]
+        step = _NARROW
     left: list[tuple[Tree, str, str]] = [(tree, "", "")]
     while left:
         node, first, below = left.pop()
@@ -40,16 +45,23 @@ def tree_lines(tree: Tree, screen: Console) -> Iterator[Text]:
             for number, child in reversed(list(enumerate(node.children)))
         ]
         rest = below + guides[0][1] if node.children else below
-        shown, rest = (_nearest(each, deepest) for each in (first, rest))
+        shown, rest = (_nearest(each, deepest, step) for each in (first, rest))
         for line in _folded(node.label, screen, screen.width - max(len(shown), len(rest))):
             yield Text(shown).append_text(line)
             shown = rest
 
 
-def _nearest(guide: str, most: int) -> str:
+def _depth(tree: Tree) -> int:
+    found, level = -1, [tree]
+    while level:
+        found, level = found + 1, [child for node in level for child in node.children]
+    return found
+
+
+def _nearest(guide: str, most: int, step: int) -> str:
     if len(guide) <= most:
         return guide
-    kept = max(most - 1, 0) // 4 * 4
+    kept = max(most - 1, 0) // step * step
     return "…" + guide[len(guide) - kept :]
 
 
