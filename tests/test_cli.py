@@ -20,6 +20,7 @@ from typing import Any
 import click
 import pytest
 from click.testing import CliRunner, Result
+from rich.cells import cell_len
 from upath import UPath
 
 import lamindb as ln
@@ -654,20 +655,68 @@ def test_piped_output_has_one_row_a_line_and_no_colours(
     assert tree.endswith(f"run {run.id}")
 
 
-@pytest.mark.parametrize("columns", [40, 80, 200])
+@pytest.mark.parametrize("columns", [40, 50, 80, 200])
 def test_a_table_fits_the_terminal_and_ids_stay_whole(project: Path, columns: int) -> None:
     step("t" * 60, outputs=("folder/" + "k" * 60,), params={"p": "v" * 60})
     file, run = ln.select(ln.File).one(), ln.select(ln.Run).one()
-    for name, record in (("files", file), ("runs", run)):
+    transform = ln.select(ln.Transform).one()
+    for name, record in (("files", file), ("runs", run), ("transforms", transform)):
         code, shown = in_terminal(name, columns=columns)
         assert code == 0
         heading, row = plain(shown).splitlines()
         assert row.startswith(record.id)
-        if columns >= 80:
-            assert max(len(heading), len(row)) <= columns
-            assert "…" in row or columns == 200
+        assert max(len(heading), len(row)) <= columns
+        assert "…" in row or columns == 200
         assert "\x1b[" in shown
-    assert "completed" in plain(shown)
+        assert name != "runs" or "completed" in row
+
+
+def test_a_tree_fits_the_terminal_and_names_and_ids_stay_whole(project: Path) -> None:
+    runs, key = [], "plates/first.csv"
+    flow = ln.add(ln.Run(ln.Transform("dose_response"), name="olive-camel"))
+    for number in range(8):
+        inputs = (key,) if number else ()
+        key = f"plates/{'normalised/' * 8}plate_{number}.csv"
+        runs.append(step(f"clean_{number}", inputs, (key,), params={"alpha": "v" * 100}).id)
+        flow = ln.add(ln.Run(ln.Transform(f"part {number}"), parent=flow, params={"p": "v" * 100}))
+    ids = [run.id for run in ln.select(ln.Run).all()]
+    for columns in (40, 50, 80):
+        for arguments, expected in (
+            (["lineage", key], runs),
+            (["show", key], runs),
+            (["runs", "--tree"], ids),
+        ):
+            code, shown = in_terminal(*arguments, columns=columns)
+            assert code == 0
+            text = plain(shown).split("comes from\n")[-1]
+            assert max(len(line) for line in text.splitlines()) <= columns
+            assert [run_id for run_id in expected if run_id not in text] == []
+            assert "v…v" in text
+            assert all(f"clean_{number}" in text for number in range(8))
+            assert arguments[0] == "runs" or all(f"{n}.csv" in text for n in range(8))
+    _, shown = in_terminal("lineage", key, "--depth", "3", columns=40)
+    words = re.sub(r"[^a-z0-9;-]+", " ", plain(shown))
+    assert words.endswith("5 more runs upstream; --depth shows more ")
+
+
+def test_a_deep_tree_has_narrower_guides_in_a_narrow_terminal(project: Path) -> None:
+    step("first", outputs=("a.txt",))
+    step("second", ("a.txt",), ("b.txt",))
+    _, shown = in_terminal("lineage", "b.txt", columns=80)
+    assert plain(shown).splitlines()[3].startswith("        └── by first")
+    _, shown = in_terminal("lineage", "b.txt", columns=36)
+    found = [line.split("  2")[0] for line in plain(shown).splitlines() if "└" in line]
+    assert found == ["└ by second", "  └ a.txt  11 B", "    └ by first"]
+
+
+@pytest.mark.parametrize("name", ["数据" * 40, " " * 100 + "x", "a  b " * 30, "🧪" * 40])
+def test_odd_names_fit_the_terminal_too(project: Path, name: str) -> None:
+    key = f"{name}.csv"
+    step(name, outputs=(key,))
+    for arguments in (["lineage", key], ["runs", "--tree"], ["files"]):
+        code, shown = in_terminal(*arguments, columns=40)
+        assert code == 0
+        assert max(cell_len(line) for line in plain(shown).splitlines()) <= 40
 
 
 def test_of_long_keys_the_end_stays_which_tells_them_apart(project: Path) -> None:
@@ -852,6 +901,17 @@ def test_a_file_that_was_changed_after_its_run_is_said_to_be(project: Path) -> N
     (project / "mydata/fit.csv").unlink()
     (project / "mydata/fit.csv").mkdir()
     assert tree("fit.csv")[0] == "fit.csv  changed since"
+
+
+def test_stale_says_of_which_files_the_object_is_gone(project: Path) -> None:
+    study()
+    step("acquire", outputs=("raw/1.csv",), content="newer")
+    (project / "mydata/fit.csv").unlink()
+    (project / "mydata/report.html").write_text("by hand")
+    shown = [re.split("  +", line)[0] for line in lamin("stale").splitlines()[1:]]
+    assert sorted(shown) == ["clean.csv", "fit.csv, gone", "plot.png", "report.html, changed since"]
+    assert ", gone" not in lamin("stale", "--no-disk")
+    assert {row["file"] for row in lamin_json("stale")} >= {"fit.csv", "report.html"}
 
 
 def test_show_of_a_run_lists_what_it_read_and_wrote(project: Path) -> None:

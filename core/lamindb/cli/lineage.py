@@ -89,5 +89,4 @@ def _as_json(found: Lineage, direction: Direction, depth: int | None) -> dict[st
 def _print_tree(found: Lineage, direction: Direction, depth: int, *, every: bool) -> None:
     from lamindb.graph.tree import tree
 
-    drawn = tree(found.rows(direction), depth, direction, every=every)
-    output.print_tree(drawn.tree, drawn.levels)
+    output.print_tree(tree(found.rows(direction), depth, direction, every=every))

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from lamindb.cli.fitting import tree_lines
 from lamindb.display import STATUS_STYLES as STATUS_STYLES
 from lamindb.display import counted as counted
 from lamindb.display import duration as duration
@@ -27,6 +28,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 ROWS = 20
 _GAP = 2
 _NARROWEST = 12
+_LEAST = 7
 _UNLIMITED = 1_000_000
 
 
@@ -75,7 +77,8 @@ def print_table(
         right: columns of numbers.
         long: columns that a terminal too narrow shows shortened; elsewhere nothing is. Of keys the
             end stays, which tells them apart.
-        spare: columns that it leaves out before that, the first one first.
+        spare: columns that it leaves out before that, the first one first, for as long as those
+            that are left would be too short to be read.
     """
     from rich.cells import cell_len
     from rich.text import Text
@@ -135,16 +138,20 @@ def _fit(
     flexible = [n for n in flexible if n in shown]
     for _ in range(excess(narrowed=False)):
         widest = max(flexible, key=lambda n: widths[n], default=None)
-        if widest is None or widths[widest] <= _NARROWEST:
+        if widest is None or widths[widest] <= _LEAST:
             break
         widths[widest] -= 1
 
 
-def print_tree(tree: Tree, depth: int) -> None:
-    """Print a tree, wrapped to the terminal as far as its depth leaves room; elsewhere not."""
+def print_tree(tree: Tree) -> None:
+    """Print a tree: on a terminal so that it fits, elsewhere one line for each of its nodes."""
     screen = console()
-    screen.width = max(screen.width, 4 * depth + 60) if screen.is_terminal else _UNLIMITED
-    screen.print(tree)
+    if screen.is_terminal:
+        for line in tree_lines(tree, screen):
+            screen.print(line, soft_wrap=True)
+    else:
+        screen.width = _UNLIMITED
+        screen.print(tree)
 
 
 def print_fields(fields: Iterable[tuple[str, Any]]) -> None:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import click
 
+from lamindb import instance
 from lamindb.cli import output
 
 
@@ -38,7 +41,7 @@ def why(file: str, than: str | None, as_json: bool) -> None:
 @click.option(
     "--disk/--no-disk",
     default=True,
-    help="Whether to look at the inputs on this machine.  [default: yes]",
+    help="Whether to look at the files on this machine.  [default: yes]",
 )
 @output.limit_option
 @output.json_option
@@ -54,11 +57,12 @@ def stale(code: bool, disk: bool, limit: int | None, as_json: bool) -> None:
     if not rows:
         click.echo("Nothing is out of date, as far as it is recorded.")
         return
+    states = _states(row["id"] for row in rows) if disk else {}
     output.print_table(
         ("key or name", "because", "made by", "engine", "changed"),
         (
             (
-                row["file"],
+                _titled(row["file"], states.get(row["id"])),
                 row["because"],
                 row["transform"],
                 row["engine"],
@@ -71,6 +75,22 @@ def stale(code: bool, disk: bool, limit: int | None, as_json: bool) -> None:
     )
     if len(found) > len(rows):
         click.echo(f"{len(rows)} of {len(found)} files; --limit shows more.")
+
+
+def _states(ids: Iterable[str]) -> dict[str, str]:
+    """Return what has become of the objects of files, by id."""
+    from lamindb.db.schema import file
+    from lamindb.graph.objects import Objects
+    from lamindb.graph.walking import by_id
+
+    objects = Objects()
+    with instance.reading().database.read() as connection:
+        found = by_id(connection, file, ids)
+    return {name: objects.of(row).state for name, row in found.items()}
+
+
+def _titled(title: str, state: str | None) -> str:
+    return f"{title}, {state}" if state else title
 
 
 @click.command()

@@ -54,7 +54,7 @@ def files(
             ),
             right=("size",),
             long=("key or name", "made by"),
-            spare=("hash",),
+            spare=("hash", "created", "size", "made by"),
         )
     if not as_json:
         _say_rest("files", len(rows), total, filtered=bool(pattern or run_id))
@@ -104,7 +104,7 @@ def runs(
             ),
             right=("took",),
             long=("transform", "params", "error"),
-            spare=("params", "took"),
+            spare=("params", "took", "started", "error"),
         )
     if not as_json:
         _say_rest("runs", len(rows), total, filtered=bool(status or name))
@@ -146,7 +146,7 @@ def transforms(limit: int | None, as_json: bool) -> None:
             ),
             right=("runs",),
             long=("name", "key"),
-            spare=("key",),
+            spare=("key", "created", "type", "runs"),
         )
     if not as_json:
         _say_rest("transforms", len(rows), total, filtered=False)

@@ -80,8 +80,7 @@ def _show_file(row: dict[str, Any], depth: int, as_json: bool) -> None:
         )
     )
     click.echo("\ncomes from")
-    drawn = tree(graph, depth, every=True)
-    output.print_tree(drawn.tree, drawn.levels)
+    output.print_tree(tree(graph, depth, every=True))
 
 
 def _latest(row: dict[str, Any]) -> str:

@@ -62,14 +62,12 @@ def show(rows: list[dict[str, Any]], children: dict[str, list[dict[str, Any]]]) 
     counts = _counts([*rows, *(row for each in children.values() for row in each)])
     for row in rows:
         tree = Tree(_line(row, counts))
-        deepest = 1
-        left: list[tuple[Tree, dict[str, Any], int]] = [(tree, row, 1)]
+        left: list[tuple[Tree, dict[str, Any]]] = [(tree, row)]
         while left:
-            node, parent, level = left.pop()
-            deepest = max(deepest, level)
+            node, parent = left.pop()
             for child in children.get(parent["id"], []):
-                left.append((node.add(_line(child, counts)), child, level + 1))
-        output.print_tree(tree, deepest)
+                left.append((node.add(_line(child, counts)), child))
+        output.print_tree(tree)
 
 
 def _counts(rows: list[dict[str, Any]]) -> dict[tuple[str, str], int]:

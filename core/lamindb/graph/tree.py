@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from lamindb import display
@@ -28,17 +27,9 @@ _LINK_WORDS = {
 }
 
 
-@dataclass(frozen=True)
-class Drawn:
-    """A tree, and how many levels it has."""
-
-    tree: Tree
-    levels: int
-
-
 def tree(
     graph: Graph, depth: int, direction: Direction = "upstream", *, every: bool = False
-) -> Drawn:
+) -> Tree:
     """Return the runs that wrote a file, what they read, and so on; each run's past only once.
 
     Downstream: the runs that read it, and what they wrote.
@@ -59,9 +50,8 @@ class _Walk:
         self._seen: set[str] = set()
         # tree, item, level, words before a run; the top one is next
         self._left: list[tuple[Tree, Item, int, str]] = []
-        self._levels = 0
 
-    def draw(self) -> Drawn:
+    def draw(self) -> Tree:
         from rich.text import Text
         from rich.tree import Tree
 
@@ -80,12 +70,11 @@ class _Walk:
             ]
         while self._left:
             node, item, level, words = self._left.pop()
-            self._levels = max(self._levels, 2 * level)
             if _is_file(item):
                 self._expand_files(node, item, level)
             else:
                 self._add_runs(node, item, level, words)
-        return Drawn(root, self._levels)
+        return root
 
     # --- steps ------------------------------------------------------------------------------------
 

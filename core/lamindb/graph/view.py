@@ -104,7 +104,7 @@ class Lineage:
         if direction == "both":
             direction = "upstream"
         # all of it, to say how much is not shown
-        return tree(self.rows(direction), depth, direction).tree
+        return tree(self.rows(direction), depth, direction)
 
     def html(self, depth: int | None = None) -> str:
         """Return one self-contained page with an interactive picture: it opens offline.
