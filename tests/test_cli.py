@@ -563,7 +563,10 @@ def test_transforms_are_listed_with_their_runs(project: Path) -> None:
     study()
     step("fit")
     heading, *rows = lines(lamin("transforms"))
-    assert heading == ["id", "version", "name", "type", "runs", "key", "created"]
+    # a checkout without a remote, as from an archive, has no keys
+    assert [name for name in heading if name != "key"] == [
+        "id", "version", "name", "type", "runs", "created",
+    ]  # fmt: skip
     assert [(row[2], row[4]) for row in rows] == [
         ("report", "1"),
         ("plot", "1"),
