@@ -76,8 +76,15 @@ class Database:
     @contextmanager
     def read(self) -> Iterator[Connection]:
         """A connection that sees one consistent state."""
-        with self._connecting(), self.engine.connect() as connection:
+        with self._connecting(), self._connect_to_read() as connection:
             yield connection
+
+    def _connect_to_read(self) -> Connection:
+        connection = self.engine.connect()
+        if self.is_sqlite:
+            return connection
+        # a server would else show each statement what is committed by then
+        return connection.execution_options(isolation_level="REPEATABLE READ")
 
     @contextmanager
     def begin(self) -> Iterator[Connection]:
