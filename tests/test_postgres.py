@@ -15,7 +15,7 @@ from typing import Any
 import psycopg
 import pytest
 from click.testing import CliRunner
-from sqlalchemy import text, update
+from sqlalchemy import select, text, update
 
 import lamindb as ln
 from forking import WarmProcess
@@ -233,6 +233,23 @@ def test_an_output_taken_back_while_its_run_ends_leaves_what_the_end_says(
     recording.record_files(here, [back])
     ending.join()
     assert (ln.select(ln.Run).one().details or {}).keys() == {"test", "lamindb"}
+
+
+def test_a_reader_sees_one_state_whatever_others_write_meanwhile(
+    lab: config.InstanceConfig,
+) -> None:
+    transform = ln.add(ln.Transform("one"))
+    database, names = instance.current().database, select(schema.transform.c.name)
+    with database.read() as connection:
+        assert connection.execute(names).scalars().all() == ["one"]
+        ln.add(ln.Transform("other"))
+        ln.delete(transform)
+        assert connection.execute(names).scalars().all() == ["one"]
+    with database.read() as connection:
+        assert connection.execute(names).scalars().all() == ["other"]
+    with database.begin() as connection:
+        level = connection.execute(text("SHOW transaction_isolation")).scalar()
+    assert level == "read committed"
 
 
 def test_a_full_server_is_waited_for(own_postgres: Server) -> None:

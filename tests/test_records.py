@@ -22,8 +22,9 @@ from typing import Any
 
 import pandas as pd
 import pytest
-from sqlalchemy import event, select, text
+from sqlalchemy import Connection, event, insert, select, text
 from sqlalchemy import inspect as inspect_database
+from sqlalchemy.exc import IntegrityError
 
 import lamindb as ln
 from lamindb import instance
@@ -43,7 +44,7 @@ from lamindb.errors import (
     ObjectChangedError,
     RecordError,
 )
-from lamindb.records import deleting
+from lamindb.records import adding, deleting
 from lamindb.storage import sources
 
 pytestmark = pytest.mark.databases("full")
@@ -949,6 +950,28 @@ def test_a_class_with_an_unknown_field_names_near_ones() -> None:
     with pytest.raises(AttributeError, match="did you mean handle") as caught:
         ln.add(ln.User, handel="x")
     assert isinstance(caught.value, FieldUnknownError)
+
+
+def test_get_or_create_of_what_cannot_be_added_says_why() -> None:
+    ln.add(ln.User, handle="someone")
+    with pytest.raises(RecordError, match="another record has the same unique field"):
+        ln.add(ln.User, handle="someone", name="Some One")
+
+
+def test_what_another_creates_at_the_same_time_is_got(monkeypatch: pytest.MonkeyPatch) -> None:
+    tries: list[str] = []
+
+    def begin_try(connection: Connection, name: str) -> None:
+        tries.append(name)
+        if len(tries) == 2:
+            connection.execute(insert(schema.user).values(id="AAAAaaaa", handle="newcomer"))
+
+    def be_late(*_: Any) -> None:
+        raise IntegrityError("INSERT", None, Exception("UNIQUE constraint failed: user.handle"))
+
+    monkeypatch.setattr(adding, "serialise", begin_try)
+    monkeypatch.setattr(adding, "_write_rows", be_late)
+    assert ln.add(ln.User, handle="newcomer").id == "AAAAaaaa"
 
 
 @pytest.mark.parametrize(

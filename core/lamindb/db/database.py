@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import sqlite3
 import time
 import weakref
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 from urllib.parse import quote
@@ -38,6 +40,8 @@ _TIMEOUT = "lamindb_timeout"
 _SLICE_S = 0.25
 # not SQLITE_BUSY_SNAPSHOT: what a transaction has read stays overtaken
 _PASSING = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_BUSY_RECOVERY, sqlite3.SQLITE_BUSY_TIMEOUT)
+# by kind; a database in WAL mode that cannot be written and has no log gives either
+_NOT_OPENED = (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY)
 # SQLSTATE
 _UNDEFINED_TABLE = "42P01"
 _DATA_EXCEPTION = "22"
@@ -75,8 +79,15 @@ class Database:
     @contextmanager
     def read(self) -> Iterator[Connection]:
         """A connection that sees one consistent state."""
-        with self._connecting(), self.engine.connect() as connection:
+        with self._connecting(), self._connect_to_read() as connection:
             yield connection
+
+    def _connect_to_read(self) -> Connection:
+        connection = self.engine.connect()
+        if self.is_sqlite:
+            return connection
+        # a server would else show each statement what is committed by then
+        return connection.execution_options(isolation_level="REPEATABLE READ")
 
     @contextmanager
     def begin(self) -> Iterator[Connection]:
@@ -217,24 +228,55 @@ def create_sqlite_file(path: Path) -> None:
 
 
 def _sqlite_engine(path: Path) -> Engine:
-    def connect() -> sqlite3.Connection:
-        # mode=rw: a database that is gone is an error, not an empty new one
-        connection = sqlite3.connect(
-            f"file:{quote(str(path))}?mode=rw",
-            uri=True,
-            timeout=_slice_s(),
-            isolation_level=None,  # transactions begin where _begin says
-            check_same_thread=False,
-            factory=_PatientConnection,
-        )
-        connection.execute("PRAGMA foreign_keys=ON")
-        connection.execute("PRAGMA synchronous=NORMAL")
-        return connection
-
     # however many threads: to wait for a connection, and then for the lock, could end in neither
-    engine = create_engine("sqlite://", creator=connect, poolclass=QueuePool, max_overflow=-1)
+    engine = create_engine(
+        "sqlite://", creator=partial(_connect, path), poolclass=QueuePool, max_overflow=-1
+    )
     event.listen(engine, "begin", _begin)
+    event.listen(engine, "checkin", _close_if_for_reading)
     return engine
+
+
+def _connect(path: Path) -> _PatientConnection:
+    log = path.with_name(f"{path.name}-wal")
+    is_folder_writable = os.access(path.parent, os.W_OK)
+    if os.access(path, os.W_OK) and (is_folder_writable or os.access(log, os.W_OK)):
+        # mode=rw: a database that is gone is an error, not an empty new one
+        return _open(path, "mode=rw")
+    # while nobody writes to a database in WAL mode there is no log, without which it cannot be
+    # opened; and one that a reader makes would be in the way of those who write
+    if log.exists() or not is_folder_writable:
+        try:
+            return _open(path, "mode=ro")
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode & 0xFF not in _NOT_OPENED or log.exists():
+                raise
+    return _open(path, "mode=ro&immutable=1")
+
+
+def _open(path: Path, options: str) -> _PatientConnection:
+    connection = sqlite3.connect(
+        f"file:{quote(str(path))}?{options}",
+        uri=True,
+        timeout=_slice_s(),
+        isolation_level=None,  # transactions begin where _begin says
+        check_same_thread=False,
+        factory=_PatientConnection,
+    )
+    connection.is_for_reading = options != "mode=rw"
+    try:
+        connection.execute("PRAGMA foreign_keys=ON")
+        connection.execute("PRAGMA synchronous=NORMAL")  # the first that needs the file
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def _close_if_for_reading(connection: sqlite3.Connection | None, record: Any) -> None:
+    # somebody may be writing to the database the next time
+    if isinstance(connection, _PatientConnection) and connection.is_for_reading:
+        record.close()
 
 
 def _slice_s() -> float:
@@ -248,6 +290,8 @@ class _PatientCursor(sqlite3.Cursor):
 
 class _PatientConnection(sqlite3.Connection):
     """Waits for locks as long as the settings say by then, and handles signals meanwhile."""
+
+    is_for_reading = False
 
     def cursor(self, *_: Any) -> Any:
         return super().cursor(_PatientCursor)
@@ -275,6 +319,11 @@ def _begin(connection: Connection) -> None:
     # a transaction that reads first and then writes fails at once when another has written between;
     # taking the write lock at its start waits instead
     write = connection.get_execution_options().get(_WRITE, False)
+    driver = connection.connection.driver_connection
+    if write and isinstance(driver, _PatientConnection) and driver.is_for_reading:
+        # SQLite would say so only at the first statement that changes something
+        refused = sqlite3.OperationalError("attempt to write a readonly database")
+        raise OperationalError("BEGIN IMMEDIATE", None, refused)
     wanted = _slice_s()
     if connection.info.get(_TIMEOUT, wanted) != wanted:
         connection.exec_driver_sql(f"PRAGMA busy_timeout={int(1000 * wanted)}")

@@ -128,6 +128,8 @@ def upgrade(database: Database) -> Path | None:
         return None
     _refuse_newer(database, found)
     if (path := database.config.sqlite_path) is not None:
+        with database.begin():
+            pass  # where nothing can be written this says so better than the backup
         backup = back_up(path)
     run_migrations(database)
     return backup

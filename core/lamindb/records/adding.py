@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from typing import Any, TypeVar, cast, overload
@@ -36,6 +36,7 @@ from lamindb.records.storage import Storage
 from lamindb.steps import Step
 
 R = TypeVar("R", bound=Record)
+T = TypeVar("T")
 # what a transaction has written, to be told to the records once it is committed
 _Written = list[tuple[Record, dict[str, Any]]]
 _TRIES = 3
@@ -98,8 +99,6 @@ def _get_or_create(entity: type[R], fields: dict[str, Any]) -> R:
             f"no {entity.__name__} has {fields}, and these fields do not make one ({error}): "
             "construct it yourself and add that"
         ) from error
-    here = instance.current()
-    written: _Written = []
     if isinstance(new, File | Storage):
         try:
             return add(new)
@@ -108,27 +107,39 @@ def _get_or_create(entity: type[R], fields: dict[str, Any]) -> R:
             if found:
                 return found[0]
             raise
-    with here.begin() as connection:
-        serialise(connection, f"get or create {entity.__name__}")
-        is_there = connection.execute(select(*table.primary_key).where(*same).limit(1)).first()
-        if is_there is None:
-            written = _write_rows(connection, here, _with_needs([new]))
+    here = instance.current()
+
+    def write() -> _Written:
+        with here.begin() as connection:
+            serialise(connection, f"get or create {entity.__name__}")
+            is_there = connection.execute(select(*table.primary_key).where(*same).limit(1)).first()
+            return [] if is_there else _write_rows(connection, here, _with_needs([new]))
+
+    written = _retried(write, [new])
     _settle(written)
     return new if written else cast("R", read_all(newest)[0])
 
 
 def _add_all(records: Sequence[Record], *, single: bool) -> None:
     here = instance.current()
-    for tries_left in reversed(range(_TRIES)):
+
+    def write() -> None:
         jobs = _jobs(here, records)
-        try:
-            if jobs:
-                _add_files(here, records, jobs, single=single)
-            else:
-                with here.begin() as connection:
-                    written = _write_rows(connection, here, _with_needs(records))
-                _settle(written)
+        if jobs:
+            _add_files(here, records, jobs, single=single)
             return
+        with here.begin() as connection:
+            written = _write_rows(connection, here, _with_needs(records))
+        _settle(written)
+
+    _retried(write, records)
+
+
+def _retried(write: Callable[[], T], records: Sequence[Record]) -> T:
+    """Write records, and again where others came in between; RecordError where it never can be."""
+    for tries_left in reversed(range(_TRIES)):
+        try:
+            return write()
         except DatabaseConflictError:
             if not tries_left:
                 raise
@@ -157,6 +168,7 @@ def _add_all(records: Sequence[Record], *, single: bool) -> None:
                 f"the database refuses {names} ({error.orig}): another record has the same unique "
                 "field"
             ) from error
+    raise AssertionError("the last try has raised")
 
 
 def _jobs(here: Instance, records: Sequence[Record]) -> list[Job]:
