@@ -411,10 +411,14 @@ def _current() -> Recorder | None:
     """The recorder of this process, made when it is first needed; None without an instance."""
     global _recorder, _is_refused
     recorder = _recorder
-    if recorder is not None or _is_refused:
+    if _is_refused or (recorder is not None and config.is_chosen(recorder.config)):
         return recorder
     with _lock:
-        if _recorder is None and not _is_refused:
+        recorder = _recorder
+        if recorder is not None and not config.is_chosen(recorder.config):
+            recorder.close()  # of an instance that was in use before
+            recorder = _recorder = None
+        if recorder is None and not _is_refused:
             try:
                 configuration = config.configuration()
                 _recorder = Recorder(configuration)

@@ -71,5 +71,6 @@ def test_types_are_those_of_prefect_and_our_options_are_known(tmp_path: Path) ->
 
 def lines_of(path: Path, told: str) -> list[str]:
     """Return what is said of a file: types and errors, without what else might be meant."""
-    lines = [line.removeprefix(f"{path}:") for line in told.splitlines() if f"{path}:" in line]
+    # a cache repeats what it said of the same file in another folder
+    lines = [line.partition(f"/{path.name}:")[2] for line in told.splitlines()]
     return [line for line in lines if "Revealed type" in line or " error: " in line]

@@ -100,6 +100,11 @@ def choose(configuration: InstanceConfig | None) -> None:
     _chosen = configuration
 
 
+def is_chosen(configuration: InstanceConfig) -> bool:
+    """Whether this very configuration was chosen."""
+    return _chosen is configuration
+
+
 def configuration() -> InstanceConfig:
     """Return which instance is used here, without opening it; raises NoInstanceError."""
     return _chosen or find_config()
