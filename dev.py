@@ -19,6 +19,8 @@ ROOT = Path(__file__).resolve().parent
 VENV = ROOT / ".venv"
 PYTHON = VENV / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
 STAMP = VENV / "installed.sha256"
+# where PYTHONDONTWRITEBYTECODE is set, each of a thousand processes would compile all it imports
+UV_INSTALL = (PYTHON, "-m", "uv", "pip", "install", "--compile-bytecode")
 # what `test --full` also runs with: name → arguments of `uv pip install`
 MATRIX = {
     # what is not asked for directly is the newest: of these, older ones that fit
@@ -74,9 +76,10 @@ def test(arguments: list[str], *, full: bool) -> int:
     if is_whole:
         # one more than there are cores: tests wait for servers and processes a third of their time
         arguments = ["-n", str(min((os.cpu_count() or 1) + 1, 8)), *arguments]
+    quietly(PYTHON, "-m", "compileall", "-q", "core", "plugins")
     if not full:
         return run("-m", "pytest", "-m", "not full", *arguments)
-    quietly(PYTHON, "-m", "uv", "pip", "install", "--python", PYTHON, "-e", ".[test-full]")
+    quietly(*UV_INSTALL, "--python", PYTHON, "-e", ".[test-full]")
     codes = [run("-m", "pytest", *arguments, LAMINDB_TEST_FULL="1")]
     for name, wanted in MATRIX.items():
         python = install_with(name, wanted)
@@ -108,7 +111,7 @@ def install() -> None:
         quietly(PYTHON, "-m", "ensurepip")  # venv was interrupted, or made without pip
     # uv: pip takes minutes to choose among the versions of two engines and what they need
     quietly(PYTHON, "-m", "pip", "install", "--no-input", "uv")
-    quietly(PYTHON, "-m", "uv", "pip", "install", "--python", PYTHON, "--editable", ".[test]")
+    quietly(*UV_INSTALL, "--python", PYTHON, "--editable", ".[test]")
     STAMP.write_text(wanted)
 
 
@@ -117,7 +120,7 @@ def install_with(name: str, wanted: list[str]) -> Path:
     folder = VENV / "matrix" / name
     python = folder / PYTHON.relative_to(VENV)
     quietly(PYTHON, "-m", "uv", "venv", "--clear", "--python", PYTHON, folder)
-    quietly(PYTHON, "-m", "uv", "pip", "install", "--python", python, "-e", ".[test]", *wanted)
+    quietly(*UV_INSTALL, "--python", python, "-e", ".[test]", *wanted)
     return python
 
 
