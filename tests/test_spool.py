@@ -418,6 +418,28 @@ def test_a_recorder_that_is_closed_while_it_records_touches_no_other_file(
         assert {os.fstat(other.fileno()).st_size for other in others} == {1000}
 
 
+def test_a_closed_recorder_opens_no_instance(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(config.settings, "drain_timeout_s", 0.1)
+    begun, go_on = threading.Event(), threading.Event()
+    record = recorder.Recorder._record_runs
+
+    def late(self: recorder.Recorder, events: Sequence[Event]) -> None:
+        begun.set()
+        assert go_on.wait(20)
+        record(self, events)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(recorder.Recorder, "_record_runs", late)
+        emit(RunStarted(run="r1", engine="test"))
+        assert begun.wait(20)
+        [lane] = [each for each in threading.enumerate() if each.name == "lamindb-runs"]
+        ln.setup.close()
+        go_on.set()
+        lane.join(20)
+        assert not instance.is_open()
+    assert ln.select(ln.Run).one().id == "r1"
+
+
 def test_what_is_told_belongs_to_the_instance_in_which_the_telling_began(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -228,20 +228,28 @@ class Recorder:
     # the parts that need the database are loaded by the thread that uses them
 
     def _record_runs(self, events: Sequence[Event]) -> None:
-        from lamindb import instance, recording
+        from lamindb import recording
 
-        recording.record_runs(instance.opened_from(self.config), events)
+        recording.record_runs(self._instance(), events)
 
     def _record_files(self, events: Sequence[Event]) -> None:
-        from lamindb import instance, recording
+        from lamindb import recording
 
-        recording.record_files(instance.opened_from(self.config), events)
+        recording.record_files(self._instance(), events)
+
+    def _instance(self) -> Instance:
+        from lamindb import instance
+
+        if self._is_closed:
+            # its file is left to whoever opens the instance next, which is not this
+            raise NoInstanceError(f"the instance {self.config.name!r} is no longer in use here")
+        return instance.opened_from(self.config)
 
     def _beat(self, run_ids: list[str]) -> None:
-        from lamindb import instance, liveness
+        from lamindb import liveness
 
         try:
-            liveness.beat(instance.opened_from(self.config).database, run_ids)
+            liveness.beat(self._instance().database, run_ids)
         except LaminError as error:
             logger.info("the heartbeat of %d runs is late: %s", len(run_ids), error)
 
