@@ -379,6 +379,8 @@ def test_the_credentials_of_a_profile_are_used_and_kept_nowhere(
     assert all(SECRET.encode() not in content for content in Objects(bucket).all().values())
 
 
+# universal_pathlib's own warning, before 0.3
+@pytest.mark.filterwarnings("ignore:UPath 'zip' filesystem not explicitly implemented")
 @pytest.mark.parametrize(
     ("root", "reason"),
     [
