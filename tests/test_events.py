@@ -201,5 +201,6 @@ def test_secrets_in_texts_are_masked(text: str, masked: str) -> None:
 ))  # fmt: skip
 def test_any_parameter_ends_as_json_that_every_database_keeps(value: Any) -> None:
     text = json.dumps(describe_params({"x": value}), allow_nan=False)
-    assert "\\u0000" not in text
+    # a backslash of the text itself is two in JSON
+    assert "\\u0000" not in text.replace("\\\\", "")
     text.encode()
