@@ -454,8 +454,10 @@ def close(timeout_s: float | None = None) -> None:
         limit_s = settings.drain_timeout_s if timeout_s is None else timeout_s
         if not recorder.flush(limit_s):
             recorder.say_left(limit_s)
-        recorder.close()
+    # first: what a signal's handler tells while it is closed would else wait for that
     _recorder, _is_refused = None, False
+    if recorder is not None:
+        recorder.close()
     environments.forget()
 
 
