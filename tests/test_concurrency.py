@@ -18,7 +18,7 @@ import pytest
 from sqlalchemy import func, select
 
 import lamindb as ln
-from forking import WarmProcess
+from forking import WarmProcess, Worker
 from lamindb import instance
 from lamindb.db import schema
 from lamindb.errors import DatabaseUnreachableError
@@ -275,9 +275,7 @@ def locked(*statements: str) -> sqlite3.Connection:
     return connection
 
 
-@pytest.mark.databases("sqlite")
-def test_a_process_that_waits_for_a_lock_ends_at_sigterm(storage: Path, warm: WarmProcess):
-    worker = warm.fork(add_in_vain)
+def check_sigterm_ends(worker: Worker) -> None:
     timer = threading.Timer(20, os.kill, (worker.pid, signal.SIGKILL))
     timer.start()
     assert worker.wait() == -signal.SIGTERM, worker.output.read_text()
@@ -285,6 +283,11 @@ def test_a_process_that_waits_for_a_lock_ends_at_sigterm(storage: Path, warm: Wa
     instance.reset()
     run = ln.select(ln.Run).one()
     assert (run.status, run.error) == ("cancelled", "SIGTERM")
+
+
+@pytest.mark.databases("sqlite")
+def test_a_process_that_waits_for_a_lock_ends_at_sigterm(storage: Path, warm: WarmProcess):
+    check_sigterm_ends(warm.fork(add_in_vain))
 
 
 @pytest.mark.databases("sqlite")
@@ -420,14 +423,7 @@ def end_while_waiting_to_fork() -> None:
 
 
 def test_a_process_that_waits_to_fork_ends_at_sigterm(storage: Path, warm: WarmProcess):
-    worker = warm.fork(end_while_waiting_to_fork)
-    timer = threading.Timer(20, os.kill, (worker.pid, signal.SIGKILL))
-    timer.start()
-    assert worker.wait() == -signal.SIGTERM, worker.output.read_text()
-    timer.cancel()
-    instance.reset()
-    run = ln.select(ln.Run).one()
-    assert (run.status, run.error) == ("cancelled", "SIGTERM")
+    check_sigterm_ends(warm.fork(end_while_waiting_to_fork))
 
 
 def test_a_child_forked_in_the_middle_of_an_add_leaves_that_to_its_parent(
