@@ -57,9 +57,22 @@ def test_the_command_line_shows_its_help_without_database_libraries() -> None:
     assert LIBRARIES.intersection(json.loads(loaded)) == set()
 
 
-def run_python(code: str) -> str:
-    child = subprocess.run(
-        [sys.executable, "-W", "error", "-c", code], capture_output=True, text=True
+def test_a_script_tracked_into_sqlite_loads_no_other_database_and_no_data_library(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    run_python("import lamindb as ln; ln.setup.init(storage='data')")
+    Path("script.py").write_text(
+        f"import lamindb as ln\nln.track()\nopen('out.txt', 'w').write('x')\n{LOADED}"
     )
+    loaded = json.loads(run_python("script.py").splitlines()[-1])
+    assert LIBRARIES.intersection(loaded) == {"sqlalchemy"}
+    assert "sqlalchemy.dialects.postgresql" not in loaded
+
+
+def run_python(code: str) -> str:
+    """Run a script, or text that is none; returns what it prints."""
+    given = [code] if code.endswith(".py") else ["-c", code]
+    child = subprocess.run([sys.executable, "-W", "error", *given], capture_output=True, text=True)
     assert child.returncode == 0, child.stderr
     return child.stdout

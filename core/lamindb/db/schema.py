@@ -14,6 +14,7 @@ from sqlalchemy import (
     BigInteger,
     Boolean,
     Column,
+    Connection,
     DateTime,
     Dialect,
     Float,
@@ -28,6 +29,7 @@ from sqlalchemy import (
     Text,
     TypeDecorator,
     UniqueConstraint,
+    event,
     text,
 )
 
@@ -217,24 +219,28 @@ file = Table(
     UniqueConstraint("storage_id", "key", "hash"),
     # one latest version of a key, and one record of the same keyless content: what two processes
     # that add at once cannot both insert
-    Index(
-        "uq_file_latest_key",
-        "storage_id",
-        "key",
-        unique=True,
-        sqlite_where=text("is_latest = 1 AND key IS NOT NULL"),
-        postgresql_where=text("is_latest AND key IS NOT NULL"),
-    ),
-    Index(
-        "uq_file_keyless_content",
-        "storage_id",
-        "hash",
-        "name",
-        unique=True,
-        sqlite_where=text("key IS NULL"),
-        postgresql_where=text("key IS NULL"),
-    ),
+    Index("uq_file_latest_key", "storage_id", "key", unique=True),
+    Index("uq_file_keyless_content", "storage_id", "hash", "name", unique=True),
 )
+
+# What makes them partial, by dialect. Told when the table is made: Index(postgresql_where=...)
+# loads all of PostgreSQL's dialect, into every script that is tracked.
+_PARTIAL = {
+    "uq_file_latest_key": {
+        "sqlite": "is_latest = 1 AND key IS NOT NULL",
+        "postgresql": "is_latest AND key IS NOT NULL",
+    },
+    "uq_file_keyless_content": {"sqlite": "key IS NULL", "postgresql": "key IS NULL"},
+}
+
+
+@event.listens_for(file, "before_create")
+def _make_partial(table: Table, connection: Connection, **_: Any) -> None:
+    dialect = connection.dialect.name
+    for index in table.indexes:
+        if index.name in _PARTIAL:
+            index.dialect_options[dialect]["where"] = text(_PARTIAL[index.name][dialect])
+
 
 run_file = Table(
     "run_file",
