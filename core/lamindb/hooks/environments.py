@@ -7,14 +7,11 @@ import hashlib
 import json
 import os
 import platform
-import re
-import sys
 from functools import cache
 
 from lamindb.hooks.events import EnvironmentSeen
+from lamindb.hooks.installed import installed_packages
 from lamindb.hooks.manager import emit
-
-_INSTALLED = re.compile(r"(.+?)-([^-]+)(?:-py[\d.]+)?\.(?:dist-info|egg-info)")
 
 
 def environment() -> str:
@@ -42,22 +39,3 @@ def _tell(pid: int) -> str:
 
 def python_version() -> str:
     return f"{platform.python_implementation()} {platform.python_version()}"
-
-
-def installed_packages() -> dict[str, str]:
-    """Return name → version of the distributions that an import would find, by name.
-
-    From the names of the folders that installers leave: a hundred times faster than reading them.
-    """
-    found: dict[str, str] = {}
-    for folder in sys.path:
-        try:
-            entries = sorted(entry.name for entry in os.scandir(folder or "."))
-        except OSError:
-            continue
-        for entry in entries:
-            match = _INSTALLED.fullmatch(entry)
-            if match:
-                name = re.sub(r"[-_.]+", "-", match[1]).lower()
-                found.setdefault(name, match[2])  # the first on the path wins
-    return dict(sorted(found.items()))

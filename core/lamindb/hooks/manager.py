@@ -8,8 +8,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator
 from functools import cache
-from importlib.metadata import Distribution, EntryPoint, distributions
-from pathlib import Path
 from typing import Any
 
 import pluggy
@@ -18,6 +16,7 @@ from lamindb.config import settings
 from lamindb.errors import PluginError
 from lamindb.hooks import specs
 from lamindb.hooks.events import Event
+from lamindb.hooks.installed import entry_points
 from lamindb.hooks.specs import PROJECT
 
 hookimpl = pluggy.HookimplMarker(PROJECT)
@@ -48,36 +47,6 @@ def plugins() -> pluggy.PluginManager:
     if failures and settings.strict:
         raise failures[0]
     return manager
-
-
-def entry_points(group: str) -> Iterator[EntryPoint]:
-    """Yield those of a group, of each distribution that is first on the path.
-
-    Reads the metadata only of distributions that name the group: there may be hundreds of others.
-    """
-    seen: set[str] = set()
-    header = f"[{group}]".encode()
-    for distribution in distributions():
-        if header not in _entry_points_text(distribution):
-            continue
-        # importlib.metadata's own takes it from the folder's name, without parsing METADATA
-        name = getattr(distribution, "_normalized_name", None) or distribution.name
-        if name not in seen:
-            seen.add(name)
-            yield from distribution.entry_points.select(group=group)
-
-
-def _entry_points_text(distribution: Distribution) -> bytes:
-    """The distribution's ``entry_points.txt``, of a folder faster than by ``read_text``."""
-    folder = getattr(distribution, "_path", None)  # of importlib.metadata's own, and only of those
-    if not isinstance(folder, Path):
-        return (distribution.read_text("entry_points.txt") or "").encode()
-    try:
-        # hundreds of paths take longer to make than their files to read
-        with open(f"{folder}/entry_points.txt", "rb", buffering=0) as stream:  # noqa: PTH123
-            return stream.readall()
-    except OSError:
-        return b""
 
 
 def are_loaded() -> bool:
