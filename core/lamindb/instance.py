@@ -6,14 +6,14 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from sqlalchemy import Connection, insert, select, update
+from sqlalchemy import Connection, Row, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
 from lamindb import config, journal, liveness
@@ -51,13 +51,14 @@ class Instance:
         self.database = Database(configuration)
         # by who acts, None for who works here
         self._user_ids: dict[Identity | None, str] = {}
-        self._locations: dict[str, Location] | None = None
-        self._located_at = 0.0
         # root → id of the storages whose files are only known where they lie
         self.unmanaged_storages: dict[str, str] = {}
         try:
             migrate.ensure_current(self.database)
-            self.default_storage_id = self._find_default_storage()
+            storages = self._read_storages()
+            self.default_storage_id = self._find_default_storage(storages)
+            self._locations: dict[str, Location] | None = self._reachable(storages)
+            self._located_at = time.monotonic()
         except BaseException:
             self.database.dispose()
             raise
@@ -149,51 +150,43 @@ class Instance:
             logger.warning("what dead processes have left stays for now: %s", error)
 
     def _read_locations(self) -> dict[str, Location]:
+        return self._reachable(self._read_storages())
+
+    def _read_storages(self) -> Sequence[Row[str, str, str, bool]]:
         table = schema.storage
+        columns = (table.c.id, table.c.root, table.c.host, table.c.managed)
         with self.database.read() as connection:
-            rows = connection.execute(
-                select(table.c.id, table.c.root, table.c.host, table.c.managed)
-            ).all()
+            return connection.execute(select(*columns)).all()
+
+    def _reachable(self, storages: Sequence[Row[str, str, str, bool]]) -> dict[str, Location]:
         here = {
             row.id: Location(row.id, Store(row.root), row.managed)
-            for row in rows
+            for row in storages
             if row.host in ("", config.host())
         }
-        default = next(row for row in rows if row.id == self.default_storage_id)
         # the configuration knows where the root lies for this user, also when it was moved or is
         # mounted elsewhere than where it was registered
-        here[default.id] = Location(default.id, Store(self.config.storage), True)
+        default = self.default_storage_id
+        here[default] = Location(default, Store(self.config.storage), True)
         return here
 
-    def _find_default_storage(self) -> str:
+    def _find_default_storage(self, storages: Sequence[Row[str, str, str, bool]]) -> str:
         store = Store(self.config.storage)
-        table = schema.storage
+        host = config.host() if store.is_local else ""
         marker = store.read_marker() if store.is_local else None
-        marked = known = None
-        with self.database.read() as connection:
-            if marker is not None:
-                marked = connection.execute(
-                    select(table.c.id, table.c.root, table.c.host).where(table.c.id == marker)
-                ).one_or_none()
-            if marked is None:
-                known = connection.execute(
-                    select(table.c.id).where(
-                        table.c.root == store.root,
-                        table.c.host == (config.host() if store.is_local else ""),
-                    )
-                ).scalar()
+        marked = next((row for row in storages if row.id == marker), None)
         if marked is not None:
-            # outside of WAL mode to write within a read would wait for the end of that
-            if marked.root != store.root and marked.host == config.host():
+            if marked.root != store.root and marked.host == host:
                 self._follow_moved_root(marked.id, store.root, marked.root)
             return str(marked.id)
-        if known is None:
-            raise StorageMissingError(
-                f"the storage root {store.root} of instance {self.name!r} is not the one its "
-                "database knows: mount or move it back, or correct the instance's file "
-                f"{self.config.path or ''}".rstrip()
-            )
-        return str(known)
+        for row in storages:
+            if (row.root, row.host) == (store.root, host):
+                return str(row.id)
+        raise StorageMissingError(
+            f"the storage root {store.root} of instance {self.name!r} is not the one its "
+            "database knows: mount or move it back, or correct the instance's file "
+            f"{self.config.path or ''}".rstrip()
+        )
 
     def _follow_moved_root(self, storage_id: str, root: str, old_root: str) -> None:
         if Store(old_root).read_marker() == storage_id:

@@ -366,14 +366,21 @@ class FileState:
                 for found in self._connection.execute(query.where(column.in_(chunk))).mappings():
                     if found["id"] not in self._files:
                         self._remember(dict(found))
-        columns = (run.c.id, run.c.transform_id, run.c.transform_version, run.c.details)
+        columns = (
+            run.c.id,
+            run.c.parent_id,
+            run.c.transform_id,
+            run.c.transform_version,
+            run.c.details,
+        )
         for chunk in chunked(runs):
             for found in self._connection.execute(
                 select(*columns).where(run.c.id.in_(chunk))
             ).mappings():
                 self._runs[found["id"]] = dict(found)
         files = sorted(self._files)
-        self._outer = runs_around(self._connection, runs)
+        within = [each for each in runs if self._runs[each]["parent_id"] is not None]
+        self._outer = runs_around(self._connection, within)
         self._inner = owned_inside(self._connection, runs, files)
         around = {outer for each in self._outer.values() for outer in each}
         self._load_links(sorted({*runs, *around}), files)
