@@ -156,10 +156,14 @@ def test_the_spool_of_a_killed_container_is_taken_over_when_it_was_silent_for_lo
     assert told() == COMPLETE
 
 
-def test_a_process_that_was_wrongly_taken_for_dead_goes_on_in_a_new_file() -> None:
+def test_a_process_that_was_wrongly_taken_for_dead_goes_on_in_a_new_file(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     file = spool.SpoolFile(config.configuration())
     file.append(RunStarted(run="r1", engine="test"))
     file.path.unlink()  # another host has recorded it, and removes it
+    half_an_hour_later = time.time() + spool.SILENT_S
+    monkeypatch.setattr(spool.time, "time", lambda: half_an_hour_later)
     file.append(RunFinished(run="r1", status="completed"))
     assert [type(event).__name__ for event in spool.read(file.path)] == ["RunFinished"]
     file.clear(lambda: True)

@@ -33,6 +33,8 @@ REFUSED = ".refused"
 _LEFT = "-left"
 # of another host's process nothing can be seen but that it touches its file once a minute
 SILENT_S = 30 * 60.0
+# so often it looks whether its file is still there; each look lets another thread go first
+_LOOK_S = 1.0
 
 
 def folders(config: InstanceConfig) -> list[Path]:
@@ -55,6 +57,7 @@ class SpoolFile:
         self.lock = threading.RLock()
         self._config = config
         self._start = self._size = 0
+        self._looked_at = time.time()
         self.path, self._descriptor = self._created()
 
     def append(self, event: Event) -> None:
@@ -64,10 +67,8 @@ class SpoolFile:
         """
         line = to_json(event).encode("ascii") + b"\n"
         with self.lock:
-            if os.fstat(self._descriptor).st_nlink == 0:
-                # another host took this process for dead while it was suspended
-                os.close(self._descriptor)
-                self.path, self._descriptor = self._created()
+            if abs(time.time() - self._looked_at) > _LOOK_S:
+                self._look()
             self._write(line)
 
     def clear(self, is_idle: Any) -> None:
@@ -103,6 +104,13 @@ class SpoolFile:
         with suppress(OSError):
             os.close(self._descriptor)
         self._descriptor = -1
+
+    def _look(self) -> None:
+        """Begin a new file where another host took this process for dead while it was suspended."""
+        if os.fstat(self._descriptor).st_nlink == 0:
+            os.close(self._descriptor)
+            self.path, self._descriptor = self._created()
+        self._looked_at = time.time()
 
     def _created(self) -> tuple[Path, int]:
         """Make the file, which says first whose events it holds."""

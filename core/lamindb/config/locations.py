@@ -49,7 +49,7 @@ def _as_text(location: object) -> str:
 
 
 def is_remote(root: str) -> bool:
-    return re.match(r"[A-Za-z][A-Za-z0-9+.-]*://", root) is not None
+    return "://" in root and re.match(r"[A-Za-z][A-Za-z0-9+.-]*://", root) is not None
 
 
 def normalise_root(storage: str | os.PathLike[str]) -> str:

@@ -270,8 +270,8 @@ def to_json(event: Event) -> str:
     defaults = _DEFAULTS[kind]
     values: dict[str, Any] = {"event": kind.__name__}
     for name, value in vars(event).items():
-        if value is not None and value != defaults.get(name, _MISSING):
-            values[name] = _plain(value)
+        if value is not None and value != defaults[name]:
+            values[name] = value
     return _ENCODER.encode(values)
 
 
@@ -295,12 +295,9 @@ def from_json(line: str | bytes) -> Event | None:
         raise ValueError(f"no {kind.__name__}: {error}") from error
 
 
-_MISSING = object()
 _DEFAULTS = {
     kind: {each.name: each.default for each in dataclasses.fields(kind)} for kind in KINDS.values()
 }
-# made once: json.dumps makes one for each call that is not of the default form
-_ENCODER = json.JSONEncoder(separators=(",", ":"))
 
 
 def _plain(value: Any) -> Any:
@@ -308,7 +305,11 @@ def _plain(value: Any) -> Any:
         return value.isoformat()
     if isinstance(value, InferredTransform | FileStat):
         return vars(value)
-    return value
+    raise TypeError(f"{value!r} is no JSON")
+
+
+# made once: json.dumps makes one for each call that is not of the default form
+_ENCODER = json.JSONEncoder(separators=(",", ":"), default=_plain)
 
 
 _READERS: dict[type[Event], dict[str, Any]] = {}

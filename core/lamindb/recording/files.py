@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import datetime as dt
 import logging
+import os
 from collections.abc import Iterable, Sequence
+from functools import cache
 from itertools import groupby
 from typing import Any
 
@@ -44,7 +46,8 @@ def record_files(here: Instance, events: Sequence[Event]) -> None:
         (event for event in events if isinstance(event, FileRead | FileWritten | FileRetracted)),
         key=lambda event: event.at,
     )
-    places = {event.event_id: place_of(here, event.uri) for event in ordered}
+    realpath = cache(os.path.realpath)  # many of them lie in one folder
+    places = {event.event_id: place_of(here, event.uri, realpath) for event in ordered}
     seen = [event for event in ordered if not isinstance(event, FileRetracted)]
     looks = _look(here, seen, places)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -32,13 +33,15 @@ class Place:
         return self.key.rpartition("/")[2] or self.key
 
 
-def place_of(here: Instance, uri: str) -> Place | None:
+def place_of(
+    here: Instance, uri: str, realpath: Callable[[str], str] = os.path.realpath
+) -> Place | None:
     """Return where a file is registered without being moved; None for the instance's own files.
 
     In the innermost managed storage that holds it; else in the project folder, the one that leads
     to the instance; else in a storage of the whole file system, or of the bucket.
     """
-    real = uri if is_remote(uri) else _real(uri)
+    real = uri if is_remote(uri) else _real(uri, realpath)
     managed = [
         (len(location.store.root), location.id, location.store.root, key)
         for location in here.managed_locations()
@@ -54,12 +57,12 @@ def place_of(here: Instance, uri: str) -> Place | None:
     return None
 
 
-def _real(path: str) -> str:
+def _real(path: str, realpath: Callable[[str], str]) -> str:
     """Return a path whose folders are resolved; a link keeps the name by which it is used."""
     folder, name = os.path.split(path)
     if name in ("", os.curdir, os.pardir):
-        return os.path.realpath(path)
-    return os.path.join(os.path.realpath(folder), name)  # noqa: PTH118
+        return realpath(path)
+    return os.path.join(realpath(folder), name)  # noqa: PTH118
 
 
 def _key_below(root: str, real: str) -> str | None:

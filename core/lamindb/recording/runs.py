@@ -71,6 +71,7 @@ class _Known:
     was_changed: bool = False
     got_transform: bool = False
     got_parent: bool = False
+    is_new: bool = False
 
 
 class _Batch:
@@ -88,14 +89,11 @@ class _Batch:
         ends = [event for event in events if isinstance(event, RunFinished)]
         links = [event for event in events if isinstance(event, RunLinked)]
         self._write_environments(environments, starts)
-        runs = {start.run for start in starts} | {end.run for end in ends}
-        heard = [(start.run, start.at) for start in starts]
-        heard += [(end.run, end.at) for end in ends]
-        heard += [(link.run, link.at) for link in links]
+        heard = [(link.run, link.at) for link in links]
         heard += [(event.parent, event.at) for event in starts if event.parent]
         heard += [(link.other, link.at) for link in links if link.other]
         add_stubs(self._connection, self._here, heard)
-        known = self._read(sorted(runs))
+        known = self._read([each for each in events if isinstance(each, RunStarted | RunFinished)])
         # in one order for all processes, so that none waits for another that waits for it
         for key in sorted({each.transform.key for each in starts if each.transform}):
             serialise(self._connection, f"transform {key}")
@@ -168,14 +166,27 @@ class _Batch:
             ],
         )
 
-    def _read(self, runs: Sequence[str]) -> dict[str, _Known]:
+    def _read(self, events: Sequence[RunStarted | RunFinished]) -> dict[str, _Known]:
+        runs = sorted({event.run for event in events})
         known = {
             row["id"]: _Known(dict(row))
             for row in _rows(self._connection, schema.run, schema.run.c.id, runs)
         }
+        for event in events:  # of a new run, the first there was
+            if event.run not in known:
+                blank = dict.fromkeys(column.name for column in schema.run.columns)
+                known[event.run] = _Known({**blank, **self._new(event)}, is_new=True)
         for row in _rows(self._connection, schema.attempt, schema.attempt.c.run_id, runs):
             known[row["run_id"]].attempts[row["number"]] = dict(row)
         return known
+
+    def _new(self, event: RunStarted | RunFinished) -> dict[str, Any]:
+        return {
+            "id": event.run,
+            "status": "started",
+            "created_by_id": self._here.user_id,
+            "created_at": event.at,
+        }
 
     def _start(self, known: _Known, event: RunStarted) -> None:
         attempt = _attempt(known, event.attempt)
@@ -265,10 +276,12 @@ class _Batch:
 
     def _write(self, known: dict[str, _Known]) -> None:
         run, attempt = schema.run, schema.attempt
+        if fresh := [known[name].row for name in sorted(known) if known[name].is_new]:
+            self._connection.execute(insert(run), fresh)
         rows = [
             {f"new_{name}": each.row[name] for name in _RUN_COLUMNS} | {"the_id": each.row["id"]}
             for each in known.values()
-            if each.was_changed
+            if each.was_changed and not each.is_new
         ]
         if rows:
             changes = {

@@ -5,10 +5,10 @@ from __future__ import annotations
 import datetime as dt
 from collections.abc import Iterable
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, select
 
 from lamindb.db import schema
-from lamindb.db.database import insert_if_new
+from lamindb.db.database import chunked, insert_if_new
 from lamindb.instance import Instance
 
 
@@ -22,6 +22,12 @@ def add_stubs(
     first_heard: dict[str, dt.datetime] = {}
     for run_id, at in runs:
         first_heard[run_id] = min(at, first_heard.get(run_id, at))
+    # most are there: to look is cheaper than to insert in vain
+    for chunk in chunked(first_heard):
+        for run_id in connection.execute(
+            select(schema.run.c.id).where(schema.run.c.id.in_(chunk))
+        ).scalars():
+            del first_heard[run_id]
     stubs = [
         {"id": run_id, "status": "started", "created_by_id": here.user_id, "created_at": at}
         for run_id, at in sorted(first_heard.items())
