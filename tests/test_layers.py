@@ -13,7 +13,7 @@ LAYERS: list[set[str]] = [
     {"errors", "identifiers", "_version"},
     {"config", "display"},
     {"hooks", "processes", "dev", "rules", "endings", "mainflow"},
-    {"formats", "spool", "lastwords", "progress"},
+    {"formats", "lanes", "spool", "lastwords", "progress"},
     {"db"},
     {"storage"},
     {"steps"},

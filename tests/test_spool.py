@@ -21,7 +21,7 @@ import pytest
 from sqlalchemy import text
 
 import lamindb as ln
-from lamindb import config, instance, recorder, recording, spool
+from lamindb import config, instance, lanes, recorder, recording, spool
 from lamindb.doctor import examine
 from lamindb.hooks import Event, FileWritten, RunFinished, RunStarted, emit, run_id
 
@@ -468,7 +468,7 @@ def test_what_is_told_belongs_to_the_instance_in_which_the_telling_began(
 def test_what_does_not_fit_into_memory_is_recorded_from_disk(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(recorder, "_MOST_IN_MEMORY", 5)
+    monkeypatch.setattr(lanes, "MOST_IN_MEMORY", 5)
     for number in range(20):
         tell_from_child(f"n{number}")
     assert ln.select(ln.Run, status="completed").count() == 20
@@ -581,7 +581,7 @@ def test_one_bad_event_holds_up_no_other(caplog: pytest.LogCaptureFixture) -> No
 
 
 def test_a_running_run_has_a_heartbeat(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(recorder, "_BEAT_S", 0.05)
+    monkeypatch.setattr(lanes, "BEAT_S", 0.05)
     emit(RunStarted(run="r1", engine="test"))
     first = ln.select(ln.Run).one().heartbeat_at
     while ln.select(ln.Run).one().heartbeat_at == first:

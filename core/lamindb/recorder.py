@@ -13,24 +13,18 @@ import os
 import sys
 import threading
 import time
-from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
 from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lamindb import config, spool
+from lamindb import config, lanes, spool
 from lamindb.config import InstanceConfig, settings
 from lamindb.errors import (
-    DatabaseError,
     DatabaseUnreachableError,
     LaminError,
     NoInstanceError,
-    SetupError,
-    StorageMissingError,
-    StorageUnreachableError,
 )
 from lamindb.hooks import environments, hookimpl
 from lamindb.hooks.events import (
@@ -49,26 +43,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("lamindb")
 
-BATCH = 500
-# so long a batch gathers what follows its first event
-LINGER_S = 0.6
 READ_WAITS_S = 30.0
-_LONGEST_PAUSE_S = 30.0
-_MOST_IN_MEMORY = 100_000
-_BEAT_S = 60.0
-
 _OF_FILES = (FileRead, FileWritten, FileRetracted)
-# why nothing can be recorded now, though it may be later
-_OUT_OF_REACH = (
-    DatabaseError,
-    NoInstanceError,
-    SetupError,
-    StorageMissingError,
-    StorageUnreachableError,
-)
-
-Record = Callable[[Sequence[Event]], None]
-
 
 # --- the hooks ------------------------------------------------------------------------------------
 
@@ -136,8 +112,8 @@ class Recorder:
         self._lock = threading.RLock() if self._spool is None else self._spool.lock
         self._is_closed = False
         self._told: set[str] = set()
-        self._runs = _Lane("runs", self._record_runs, self)
-        self._files = _Lane("files", self._record_files, self)
+        self._runs = lanes.Lane("runs", self._record_runs, self)
+        self._files = lanes.Lane("files", self._record_files, self)
         self._lanes = (self._runs, self._files)
         self._alive: set[str] = set()
         self._beaten_at = time.monotonic()
@@ -204,7 +180,7 @@ class Recorder:
         if self._spool is not None:
             events = spool.read(self._spool.path)
             wanted = (event for event in events if isinstance(event, _OF_FILES) == of_files)
-            while batch := list(islice(wanted, BATCH)):
+            while batch := list(islice(wanted, lanes.BATCH)):
                 yield batch
 
     def idle(self) -> None:
@@ -218,7 +194,7 @@ class Recorder:
         if self._spool is not None:
             self._spool.clear(lambda: all(lane.is_idle for lane in self._lanes))
         now = time.monotonic()
-        if now - self._beaten_at >= _BEAT_S:
+        if now - self._beaten_at >= lanes.BEAT_S:
             self._beaten_at = now
             if self._spool is not None:
                 self._spool.touch()
@@ -254,157 +230,11 @@ class Recorder:
             logger.info("the heartbeat of %d runs is late: %s", len(run_ids), error)
 
 
-class _Lane:
-    """A queue with a thread that records it in batches, and tries again while it cannot."""
-
-    def __init__(self, name: str, record: Record, recorder: Recorder) -> None:
-        self._name, self._record, self._recorder = name, record, recorder
-        self._events: deque[Event] = deque()
-        self._changed = threading.Condition()
-        self._kept = self._done = 0
-        # those of them that are on disk alone
-        self._skipped = 0
-        self._urgent = self._stopping = False
-        self._thread: threading.Thread | None = None
-        self.is_in_trouble = False
-
-    @property
-    def is_idle(self) -> bool:
-        return self._kept == self._done
-
-    def put(self, event: Event) -> None:
-        with self._changed:
-            self._kept += 1
-            if len(self._events) >= _MOST_IN_MEMORY and self._recorder.has_disk:
-                self._skipped += 1
-                self._recorder.warn_once(
-                    "memory", "too many events wait: the rest is recorded from disk, later"
-                )
-                return
-            self._events.append(event)
-            if self._thread is None:
-                thread = threading.Thread(
-                    target=self._work, name=f"lamindb-{self._name}", daemon=True
-                )
-                # the interpreter that ends starts none: then flush does the work
-                with suppress(RuntimeError):
-                    thread.start()
-                    self._thread = thread
-            elif len(self._events) == 1:
-                self._changed.notify_all()
-
-    def flush(self, timeout_s: float) -> bool:
-        deadline = time.monotonic() + timeout_s
-        if self._thread is None:
-            self._drain(deadline)
-        with self._changed:
-            wanted = self._kept
-            while self._done < wanted:
-                if threading.current_thread() is self._thread or self.is_in_trouble:
-                    return False
-                self._urgent = True
-                self._changed.notify_all()
-                if not self._changed.wait(min(deadline - time.monotonic(), 0.1)):
-                    alive = self._thread is not None and self._thread.is_alive()
-                    if not alive or time.monotonic() >= deadline:
-                        return self._done >= wanted
-            return True
-
-    def stop(self) -> None:
-        with self._changed:
-            self._stopping = True
-            self._changed.notify_all()
-
-    def _drain(self, deadline: float) -> None:
-        """Record what waits, in the thread that calls."""
-        while not self.is_idle and time.monotonic() < deadline:
-            if self._step(0.0):
-                return
-
-    def _work(self) -> None:
-        pause_s = 0.0
-        while True:
-            with self._changed:
-                while self.is_idle and not self._stopping:
-                    if not self._changed.wait(_BEAT_S):
-                        break
-                if self._stopping:
-                    return
-                if not self._urgent:
-                    self._changed.wait(max(LINGER_S, pause_s))
-            if not self.is_idle:
-                pause_s = self._step(pause_s)
-            with self._changed:
-                if self.is_idle:
-                    self._urgent = False
-                self._changed.notify_all()
-                if self._stopping:
-                    return  # the file on disk is no longer its own
-            if not self._events:
-                self._recorder.idle()
-
-    def _step(self, pause_s: float) -> float:
-        """Record a batch; returns how long to wait before the next try, 0 after a success."""
-        batch = list(islice(self._events, BATCH))
-        skipped = 0 if batch else self._skipped
-        try:
-            if batch:
-                _record_each(self._record, batch)
-            else:
-                # some of them are recorded already, which changes nothing
-                for each in self._recorder.on_disk(of_files=self._name == "files"):
-                    _record_each(self._record, each)
-        except _OUT_OF_REACH as error:
-            self.is_in_trouble = True
-            self._recorder.say_out_of_reach(error)
-            with self._changed:
-                self._urgent = False
-            return min(max(2 * pause_s, 1.0), _LONGEST_PAUSE_S)
-        self.is_in_trouble = False
-        with self._changed:
-            for _ in batch:
-                self._events.popleft()
-            self._skipped -= skipped
-            self._done += len(batch) + skipped
-        return 0.0
-
-
-def _record_each(record: Record, batch: Sequence[Event]) -> int:
-    """Record a batch, or each event alone where that fails: a bad one holds up no other.
-
-    Returns: how many were refused.
-    """
-    try:
-        record(batch)
-        return 0
-    except _OUT_OF_REACH:
-        raise
-    except Exception as error:  # whatever is wrong with one of them
-        logger.debug("a batch of %d events is recorded one by one: %s", len(batch), error)
-    refused = 0
-    for event in batch:
-        try:
-            record([event])
-        except _OUT_OF_REACH:
-            raise
-        except Exception as error:  # whatever is wrong with it
-            refused += 1
-            logger.warning(
-                "%s was not recorded: %s: %s", _short(event), type(error).__name__, error
-            )
-    return refused
-
-
 def _waits(error: LaminError, what: str, configuration: InstanceConfig) -> str:
     return (
         f"{error}. What {what} waits on disk, and is recorded when the instance "
         f"{configuration.name!r} is next opened, or by 'lamin doctor --fix'"
     )
-
-
-def _short(event: Event) -> str:
-    subject = getattr(event, "uri", None) or getattr(event, "run", None) or event.event_id
-    return f"{type(event).__name__} of {subject}"
 
 
 # --- its life -------------------------------------------------------------------------------------
@@ -483,7 +313,7 @@ def ln_instance_opened(instance: Instance) -> None:
             try:
                 with acting_as(spool.user_of(path)):
                     _replay(instance, path)
-            except _OUT_OF_REACH as error:
+            except lanes.OUT_OF_REACH as error:
                 message = _waits(error, "was told before", instance.config)
                 if _recorder is None:
                     logger.warning("%s", message)
@@ -497,11 +327,11 @@ def _replay(here: Instance, path: Path) -> None:
     from lamindb import recording
 
     events, refused = spool.read(path), 0
-    while batch := list(islice(events, BATCH)):
+    while batch := list(islice(events, lanes.BATCH)):
         for write, wanted in ((recording.record_runs, False), (recording.record_files, True)):
             part = [event for event in batch if isinstance(event, _OF_FILES) == wanted]
             if part:
-                refused += _record_each(partial(write, here), part)
+                refused += lanes.record_each(partial(write, here), part)
     if refused:
         kept = spool.set_aside(path)
         logger.warning("%d events were refused: they are kept in %s", refused, kept)
