@@ -52,13 +52,16 @@ class Instance:
         # by who acts, None for who works here
         self._user_ids: dict[Identity | None, str] = {}
         # root → id of the storages whose files are only known where they lie
-        self.unmanaged_storages: dict[str, str] = {}
+        self.unmanaged_storages: dict[str, str]
         try:
             migrate.ensure_current(self.database)
             storages = self._read_storages()
+            self._located_at = time.monotonic()
             self.default_storage_id = self._find_default_storage(storages)
             self._locations: dict[str, Location] | None = self._reachable(storages)
-            self._located_at = time.monotonic()
+            self.unmanaged_storages = {
+                each.store.root: each.id for each in self.locations() if not each.managed
+            }
         except BaseException:
             self.database.dispose()
             raise

@@ -16,7 +16,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from sqlalchemy import update
+from sqlalchemy import select, update
 from sqlalchemy.exc import IntegrityError
 
 from lamindb import config, endings, instance, lastwords, liveness, recorder, resolving
@@ -31,6 +31,7 @@ from lamindb.errors import (
     RecordError,
 )
 from lamindb.hooks import RunFinished, RunStarted, Tracking, environment, manager
+from lamindb.hooks.environments import this_environment
 from lamindb.instance import Instance
 from lamindb.records import active
 from lamindb.records.active import context as context
@@ -224,16 +225,21 @@ def _track_out_of_reach(
 
 def _start(here: Instance, transform: Transform, params: dict[str, Any] | None) -> Run:
     run = Run(transform, name=transform.name, parent=context.run, params=params)
-    run.environment_id = environment()
+    seen = this_environment()
+    run.environment_id = seen.id
     run.details = manager.every_by_plugin("ln_run_details", run=run.id)
     run.details["lamindb"] = {"process": liveness.process_table()}
     run.engine = PLAIN
+    table = schema.environment
     with here.begin() as connection:
-        # what the environment is, is told by an event of its own
-        stub = {"id": run.environment_id, "python": "", "packages": {}, "created_at": schema.now()}
-        insert_if_new(connection, schema.environment, [stub])
+        known = connection.execute(select(table.c.python).where(table.c.id == seen.id)).scalar()
+        if known is None:
+            stub = {"id": seen.id, "python": "", "packages": {}, "created_at": seen.at}
+            insert_if_new(connection, table, [stub])
         row = write_row(connection, here, run)
     run._set_values(row)
+    if not known:
+        environment()  # tells what it is
     return run
 
 

@@ -25,16 +25,28 @@ def environment() -> str:
 def forget() -> None:
     """Tell of the environment again when it is next asked for: another instance listens now."""
     _tell.cache_clear()
+    _seen.cache_clear()
+
+
+def this_environment() -> EnvironmentSeen:
+    """Return this process's environment without telling of it."""
+    return _seen()
 
 
 @cache
 def _tell(pid: int) -> str:
+    event = _seen()
+    emit(event)
+    return event.id
+
+
+@cache
+def _seen() -> EnvironmentSeen:
     python, packages = python_version(), installed_packages()
     content = json.dumps([python, packages], sort_keys=True).encode()
     md5 = hashlib.md5(content, usedforsecurity=False).digest()
     environment_id = base64.urlsafe_b64encode(md5).rstrip(b"=").decode()
-    emit(EnvironmentSeen(id=environment_id, python=python, packages=packages))
-    return environment_id
+    return EnvironmentSeen(id=environment_id, python=python, packages=packages)
 
 
 def python_version() -> str:

@@ -349,8 +349,6 @@ class FileState:
     # --- the database -----------------------------------------------------------------------------
 
     def _load(self, looks: Sequence[Look]) -> None:
-        keys = sorted({look.place.key for look in looks})
-        uris = sorted({look.place.uri for look in looks})
         runs = sorted({look.event.run for look in looks})
         made = link.alias("made")
         query = select(file, made.c.created_at.label("made_at")).outerjoin(
@@ -361,11 +359,12 @@ class FileState:
                 made.c.role == "output",
             ),
         )
-        for column, values in ((file.c.key, keys), (file.c.source_uri, uris)):
-            for chunk in chunked(values):
-                for found in self._connection.execute(query.where(column.in_(chunk))).mappings():
-                    if found["id"] not in self._files:
-                        self._remember(dict(found))
+        for places in chunked({(look.place.key, look.place.uri) for look in looks}):
+            keys, uris = zip(*places, strict=True)
+            here = or_(file.c.key.in_(keys), file.c.source_uri.in_(uris))
+            for found in self._connection.execute(query.where(here)).mappings():
+                if found["id"] not in self._files:
+                    self._remember(dict(found))
         columns = (
             run.c.id,
             run.c.parent_id,
