@@ -144,7 +144,10 @@ def ln_records_read() -> None:
 
 @hookspec
 def ln_environment_seen(event: EnvironmentSeen) -> None:
-    """An interpreter with its packages runs something."""
+    """An interpreter with its packages runs something.
+
+    ``ln.track()`` tells only of one that is not recorded yet.
+    """
 
 
 @hookspec
