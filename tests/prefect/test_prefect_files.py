@@ -127,6 +127,42 @@ def test_outputs_are_what_is_returned_named_declared_or_changed(run: Runner) -> 
     }
 
 
+def test_what_a_returned_state_holds_is_returned(run: Runner) -> None:
+    run(
+        """
+        from prefect.states import Completed, Failed
+
+        def put(name):
+            Path(name).write_text(name)
+            return Path(name)
+
+        @task
+        async def succeeds():
+            return Completed(data={"table": put("table.csv")})
+
+        @task
+        async def fails():
+            return Failed(message="too few rows", data=put("broken.csv"))
+
+        @flow
+        async def hands_on():
+            return await succeeds(return_state=True)
+
+        @flow
+        async def pipeline():
+            await hands_on()
+            await fails(return_state=True)
+            return Completed(data=[put("report.md")])
+
+        asyncio.run(pipeline())
+        """
+    )
+    assert names(run_of("succeeds").outputs) == ["table.csv"]
+    assert run_of("hands-on").outputs == []
+    assert (run_of("fails").status, run_of("fails").outputs) == ("failed", [])
+    assert names(run_of("pipeline").outputs) == ["report.md"]
+
+
 def test_tasks_that_fill_one_folder_at_once_claim_nothing_of_each_other(run: Runner) -> None:
     run(
         """

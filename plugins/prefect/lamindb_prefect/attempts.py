@@ -118,9 +118,11 @@ class Attempt:
     def returned(self, result: Any) -> None:
         """The user's code has come to its end; what that means is for Prefect to say."""
         self._end()
-        if isinstance(result, State) and not result.is_completed():
-            self._tell(status_of(result), result.message)
-            return
+        if isinstance(result, State):
+            if not result.is_completed():
+                self._tell(status_of(result), result.message)
+                return
+            result = result.data  # Completed(data=...) is a way to return it
         self._files.named_by(result)
         self._files.changed_arguments()
         self._files.declared(self.definition.options.outputs, self._parameters)
