@@ -222,6 +222,48 @@ def test_submitted_and_mapped_tasks_know_their_inputs_and_each_other(run: Runner
     assert run_of("announce").params == {"number": 3000}
 
 
+def test_a_fresh_value_is_not_taken_for_a_result_that_is_gone(run: Runner) -> None:
+    run(
+        """
+        @task
+        async def report(options):
+            return {"of": [options["number"] * 1000]}
+
+        @task
+        async def stream():
+            for number in range(5):
+                yield {"at": number}
+
+        @task
+        async def mixed(options):
+            return [[options["number"]], {"hidden": object()}]
+
+        @task
+        async def uses(value): ...
+
+        @flow
+        async def pipeline():
+            for number in range(10):
+                await report({"number": number})
+            async for item in stream():
+                del item
+                await report({"number": 7})
+            await uses([(await report({"number": 8}))["of"]])
+            for number in range(10):
+                await mixed({"number": number})
+                await uses([number])
+
+        asyncio.run(pipeline())
+        from lamindb_prefect import kept
+        assert not kept._by_flow
+        """
+    )
+    assert [each.params for each in runs("report") if linked(each)] == []
+    handed, *fresh = runs("uses")
+    assert [each.params for each in fresh if linked(each)] == []
+    assert linked(handed) == {("informed_by", runs("report")[-1].id)}
+
+
 def test_the_blocks_of_the_documentation_do_what_it_says(run: Runner) -> None:
     page = Path(__file__).parents[2] / "docs" / "prefect.md"
     first, example = re.findall(r"```python\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL)

@@ -12,7 +12,7 @@ from prefect.exceptions import Abort, Pause
 from prefect.transactions import get_transaction
 
 from lamindb.hooks import RunFinished, RunLinked, describe_error, describe_params, emit
-from lamindb_prefect import contexts
+from lamindb_prefect import contexts, kept
 from lamindb_prefect.files import Files
 from lamindb_prefect.functions import TrackedFunction
 from lamindb_prefect.guard import guarded
@@ -105,6 +105,7 @@ class Attempt:
     @guarded
     def yielded(self, value: Any) -> None:
         """A generator hands out a value, and waits."""
+        self._keep(value)
         self._files.named_by(value)
         contexts.suspended.add(self.run)
 
@@ -123,6 +124,7 @@ class Attempt:
                 self._tell(status_of(result), result.message)
                 return
             result = result.data  # Completed(data=...) is a way to return it
+        self._keep(result)
         self._files.named_by(result)
         self._files.changed_arguments()
         self._files.declared(self.definition.options.outputs, self._parameters)
@@ -139,6 +141,10 @@ class Attempt:
         if isinstance(error, GeneratorExit):
             return  # closed early: it keeps its files, and Prefect calls it completed
         self._tell(*_meaning(error))
+
+    def _keep(self, result: Any) -> None:
+        if isinstance(self._context, TaskRunContext):
+            kept.keep(self.prefect_run.flow_run_id, result)
 
     def _end(self) -> None:
         self.is_over = True
