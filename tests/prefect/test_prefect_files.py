@@ -127,6 +127,44 @@ def test_outputs_are_what_is_returned_named_declared_or_changed(run: Runner) -> 
     }
 
 
+def test_an_argument_that_is_used_up_is_an_input(run: Runner) -> None:
+    run(
+        """
+        @task
+        async def unpacks(archive: Path) -> Path:
+            out = archive.with_suffix(".txt")
+            out.write_bytes(archive.read_bytes())
+            archive.unlink()
+            return out
+
+        @task
+        async def moves(folder: Path) -> Path:
+            return folder.rename("moved")
+
+        @task
+        async def makes(out: Path) -> None:
+            Path("scratch").write_text("x")
+            Path("scratch").replace(out)
+
+        @flow
+        async def pipeline():
+            await unpacks(Path("a.pack"))
+            await moves(Path("folder"))
+            await makes(Path("made.txt"))
+
+        Path("a.pack").write_text("x")
+        Path("folder").mkdir()
+        Path("folder/one.txt").write_text("x")
+        asyncio.run(pipeline())
+        """
+    )
+    unpacked = run_of("unpacks")
+    assert (names(unpacked.inputs), names(unpacked.outputs)) == (["a.pack"], ["a.txt"])
+    moved = run_of("moves")
+    assert (names(moved.inputs), names(moved.outputs)) == (["folder"], ["moved"])
+    assert (run_of("makes").inputs, names(run_of("makes").outputs)) == ([], ["made.txt"])
+
+
 def test_what_a_returned_state_holds_is_returned(run: Runner) -> None:
     run(
         """
