@@ -185,6 +185,8 @@ def test_what_is_no_secret_is_kept(name: str) -> None:
         ("postgresql://me:pw@db.example.org/x", "postgresql://***@db.example.org/x"),
         ("https://host/a?token=abc&n=3", "https://host/a?token=***&n=3"),
         ("PASSWORD=hunter2 make", "PASSWORD=*** make"),
+        ("Authorization: Bearer a.b-c, Accept: x", "Authorization: ***, Accept: x"),
+        ("curl -H 'Authorization: Basic dXNlcjpwdw=='", "curl -H 'Authorization: ***'"),
         ("key ghp_" + "a" * 30, "key ***"),
         ("AKIA" + "A" * 16, "***"),
         ("a plain sentence: nothing = here", "a plain sentence: nothing = here"),
