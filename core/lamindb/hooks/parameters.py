@@ -147,7 +147,10 @@ def _describe_object(value: Any, depth: int) -> Any:
     if "secret" in type(value).__name__.lower():
         return MASK
     try:
-        if (shape := getattr(value, "shape", None)) is not None:
+        shape = getattr(value, "shape", None)
+        if shape == () and type(value).__module__ == "numpy":
+            return describe(value.item(), depth + 1)
+        if shape is not None:
             return f"<{_kind(value)} {'x'.join(str(each) for each in shape)}>"
         if isinstance(value, Mapping):
             return _describe_mapping(value, depth)
