@@ -106,13 +106,13 @@ def _record_without_call(
     )
     if status_of(state) != "cached":
         return _error_of(state)
-    upstream = upstream_of(prefect_run)
+    upstream = upstream_of(prefect_run, parameters)
     for other in {each for found in upstream.values() for each in found}:
         emit(RunLinked(run=run, other=id_of(other), role="informed_by"))
     files = Files(run, tracked.definition.options, at)
     files.begin(parameters, frozenset(upstream))
     result = getattr(state.data, "result", None)
-    kept.keep(prefect_run.flow_run_id, result)
+    kept.keep(prefect_run, result, is_whole=False)
     missing = files.reused(result)
     if (kept_at := _kept_at(state)) is not None:
         emit(RunLinked(run=run, role="cached_from", result=kept_at))
