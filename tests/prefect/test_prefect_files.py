@@ -127,6 +127,80 @@ def test_outputs_are_what_is_returned_named_declared_or_changed(run: Runner) -> 
     }
 
 
+def test_an_argument_that_is_used_up_is_an_input(run: Runner) -> None:
+    run(
+        """
+        @task
+        async def unpacks(archive: Path) -> Path:
+            out = archive.with_suffix(".txt")
+            out.write_bytes(archive.read_bytes())
+            archive.unlink()
+            return out
+
+        @task
+        async def moves(folder: Path) -> Path:
+            return folder.rename("moved")
+
+        @task
+        async def makes(out: Path) -> None:
+            Path("scratch").write_text("x")
+            Path("scratch").replace(out)
+
+        @flow
+        async def pipeline():
+            await unpacks(Path("a.pack"))
+            await moves(Path("folder"))
+            await makes(Path("made.txt"))
+
+        Path("a.pack").write_text("x")
+        Path("folder").mkdir()
+        Path("folder/one.txt").write_text("x")
+        asyncio.run(pipeline())
+        """
+    )
+    unpacked = run_of("unpacks")
+    assert (names(unpacked.inputs), names(unpacked.outputs)) == (["a.pack"], ["a.txt"])
+    moved = run_of("moves")
+    assert (names(moved.inputs), names(moved.outputs)) == (["folder"], ["moved"])
+    assert (run_of("makes").inputs, names(run_of("makes").outputs)) == ([], ["made.txt"])
+
+
+def test_what_a_returned_state_holds_is_returned(run: Runner) -> None:
+    run(
+        """
+        from prefect.states import Completed, Failed
+
+        def put(name):
+            Path(name).write_text(name)
+            return Path(name)
+
+        @task
+        async def succeeds():
+            return Completed(data={"table": put("table.csv")})
+
+        @task
+        async def fails():
+            return Failed(message="too few rows", data=put("broken.csv"))
+
+        @flow
+        async def hands_on():
+            return await succeeds(return_state=True)
+
+        @flow
+        async def pipeline():
+            await hands_on()
+            await fails(return_state=True)
+            return Completed(data=[put("report.md")])
+
+        asyncio.run(pipeline())
+        """
+    )
+    assert names(run_of("succeeds").outputs) == ["table.csv"]
+    assert run_of("hands-on").outputs == []
+    assert (run_of("fails").status, run_of("fails").outputs) == ("failed", [])
+    assert names(run_of("pipeline").outputs) == ["report.md"]
+
+
 def test_tasks_that_fill_one_folder_at_once_claim_nothing_of_each_other(run: Runner) -> None:
     run(
         """

@@ -222,6 +222,90 @@ def test_submitted_and_mapped_tasks_know_their_inputs_and_each_other(run: Runner
     assert run_of("announce").params == {"number": 3000}
 
 
+def test_a_fresh_value_is_not_taken_for_a_result_that_is_gone(run: Runner) -> None:
+    run(
+        """
+        @task
+        async def report(options):
+            return {"of": [options["number"] * 1000]}
+
+        @task
+        async def stream():
+            for number in range(5):
+                yield {"at": number}
+
+        @task
+        async def mixed(options):
+            return [[options["number"]], {"hidden": object()}]
+
+        @task
+        async def uses(value): ...
+
+        @flow
+        async def pipeline():
+            for number in range(10):
+                await report({"number": number})
+            async for item in stream():
+                del item
+                await report({"number": 7})
+            await uses([(await report({"number": 8}))["of"]])
+            for number in range(10):
+                await mixed({"number": number})
+                await uses([number])
+
+        asyncio.run(pipeline())
+        from lamindb_prefect import kept
+        assert not kept._by_flow
+        """
+    )
+    assert [each.params for each in runs("report") if linked(each)] == []
+    handed, *fresh = runs("uses")
+    assert [each.params for each in fresh if linked(each)] == []
+    assert linked(handed) == {("informed_by", runs("report")[-1].id)}
+
+
+def test_results_that_share_keys_and_words_are_not_taken_for_each_other(run: Runner) -> None:
+    run(
+        """
+        from dataclasses import dataclass
+
+        @dataclass
+        class Settings:
+            of: dict
+
+        @task
+        def report(number: int):
+            return {"state": "good", "table": f"{number}.csv", "hidden": object()}
+
+        @task
+        def count(number: int):
+            return ["good", (number + 1) * 1000]
+
+        @task
+        def uses(number: int, value): ...
+
+        @flow
+        def pipeline():
+            reports = [report(number) for number in range(3)]
+            counts = [count(number) for number in range(3)]
+            for number in range(3):
+                uses(number, counts[number])
+                uses(number, reports[number]["table"])
+                uses(number, [counts[number][1]])
+                uses(number, Settings(reports[number]))
+                uses.submit(number, {"two": [count.submit(number), {"state": 1}]}).wait()
+            reports[0]["state"] = "seen"
+            uses(0, reports[0]["hidden"])
+
+        pipeline()
+        """
+    )
+    makers = {each.id: each for each in [*runs("report"), *runs("count")]}
+    found = [(each, [makers[other] for _, other in linked(each)]) for each in runs("uses")]
+    wrong = [(one.params, [each.params for each in others]) for one, others in found]
+    assert [each for each in wrong if each[1] != [{"number": each[0]["number"]}]] == []
+
+
 def test_the_blocks_of_the_documentation_do_what_it_says(run: Runner) -> None:
     page = Path(__file__).parents[2] / "docs" / "prefect.md"
     first, example = re.findall(r"```python\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL)

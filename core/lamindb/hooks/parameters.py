@@ -31,6 +31,11 @@ _KEY_OF = {"access", "account", "api", "encryption", "private", "secret", "sessi
 _WORDS = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+")
 _USERINFO = re.compile(r"(?<=://)[^\s/@?#'\"]+@")
 _ASSIGNED = re.compile(r"(?P<name>[A-Za-z][\w.-]*)(?P<sep>=|:\s?)(?!//)(?P<value>[^\s&;,'\"]+)")
+# the word after the name only says of what kind the secret is
+_HEADER = re.compile(
+    r"(?P<name>\bauthorization)(?P<sep>\s*[:=]\s*)(?:bearer|basic|token)\s+[^\s&;,'\"]+",
+    re.IGNORECASE,
+)
 _KNOWN = re.compile(
     r"\b(?:gh[pousr]_[A-Za-z0-9]{20,}|github_pat_\w{20,}|glpat-[\w-]{16,}|xox[abprs]-[\w-]{10,}"
     r"|sk-[\w-]{20,}|AKIA[A-Z0-9]{16}|eyJ[\w-]{10,}\.[\w-]{10,}\.[\w-]{5,})"
@@ -60,6 +65,7 @@ def mask_text(text: str) -> str:
     if "@" in text:
         text = _USERINFO.sub(f"{MASK}@", text)
     if "=" in text or ":" in text:
+        text = _HEADER.sub(rf"\g<name>\g<sep>{MASK}", text)
         text = _ASSIGNED.sub(_mask_assigned, text)
     return _KNOWN.sub(MASK, text)
 
@@ -141,7 +147,10 @@ def _describe_object(value: Any, depth: int) -> Any:
     if "secret" in type(value).__name__.lower():
         return MASK
     try:
-        if (shape := getattr(value, "shape", None)) is not None:
+        shape = getattr(value, "shape", None)
+        if shape == () and type(value).__module__ == "numpy":
+            return describe(value.item(), depth + 1)
+        if shape is not None:
             return f"<{_kind(value)} {'x'.join(str(each) for each in shape)}>"
         if isinstance(value, Mapping):
             return _describe_mapping(value, depth)

@@ -12,7 +12,7 @@ from prefect.exceptions import Abort, Pause
 from prefect.transactions import get_transaction
 
 from lamindb.hooks import RunFinished, RunLinked, describe_error, describe_params, emit
-from lamindb_prefect import contexts
+from lamindb_prefect import contexts, kept
 from lamindb_prefect.files import Files
 from lamindb_prefect.functions import TrackedFunction
 from lamindb_prefect.guard import guarded
@@ -75,6 +75,7 @@ class Attempt:
         self.is_over = False
         self._context = context
         self.was_told = False
+        self._has_yielded = False
         self._files = Files(
             self.run,
             self.definition.options,
@@ -95,7 +96,7 @@ class Attempt:
                 is_here=True,
             )
         )
-        upstream = upstream_of(self.prefect_run)
+        upstream = upstream_of(self.prefect_run, self._parameters)
         self._files.begin(self._parameters, frozenset(upstream))
         for other in {each for found in upstream.values() for each in found}:
             emit(RunLinked(run=self.run, other=contexts.id_of(other), role="informed_by"))
@@ -105,6 +106,8 @@ class Attempt:
     @guarded
     def yielded(self, value: Any) -> None:
         """A generator hands out a value, and waits."""
+        self._has_yielded = True
+        self._keep(value, is_whole=False)
         self._files.named_by(value)
         contexts.suspended.add(self.run)
 
@@ -118,9 +121,12 @@ class Attempt:
     def returned(self, result: Any) -> None:
         """The user's code has come to its end; what that means is for Prefect to say."""
         self._end()
-        if isinstance(result, State) and not result.is_completed():
-            self._tell(status_of(result), result.message)
-            return
+        if isinstance(result, State):
+            if not result.is_completed():
+                self._tell(status_of(result), result.message)
+                return
+            result = result.data  # Completed(data=...) is a way to return it
+        self._keep(result, is_whole=not self._has_yielded)
         self._files.named_by(result)
         self._files.changed_arguments()
         self._files.declared(self.definition.options.outputs, self._parameters)
@@ -137,6 +143,12 @@ class Attempt:
         if isinstance(error, GeneratorExit):
             return  # closed early: it keeps its files, and Prefect calls it completed
         self._tell(*_meaning(error))
+
+    def _keep(self, result: Any, *, is_whole: bool) -> None:
+        if isinstance(self._context, TaskRunContext):
+            # else what is handed on is read back from storage
+            is_whole = is_whole and self._context.task.cache_result_in_memory
+            kept.keep(self._context.task_run, result, is_whole=is_whole)
 
     def _end(self) -> None:
         self.is_over = True

@@ -158,7 +158,8 @@ class Files:
         for uri, (named, before, is_told) in self._arguments.items():
             # what it has written over is no input, unless that is another run's result
             is_input = not is_told and uri not in without and not named.is_remote
-            if is_input and look_at(uri) == before:
+            # one that is gone was unpacked, moved or used up
+            if is_input and look_at(uri) in (before, None):
                 self._tell_read(named, before)
 
     def _tell_read(self, named: Named, look: Look | None) -> None:

@@ -64,13 +64,14 @@ def _walk(value: Any, depth: int, left: list[int]) -> Iterator[Named]:
         return
     if isinstance(value, str) or depth == 0:
         return
-    for item in _items(value):
+    for item in items_of(value):
         yield from _walk(item, depth - 1, left)
         if left[0] < 0:
             return
 
 
-def _items(value: Any) -> Any:
+def items_of(value: Any) -> Any:
+    """Return what a container, dataclass or pydantic model holds; nothing of another object."""
     if isinstance(value, list | tuple | set | frozenset):
         return value
     if isinstance(value, Mapping):

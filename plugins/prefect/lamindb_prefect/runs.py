@@ -14,6 +14,7 @@ from prefect.utilities.urls import url_for
 
 from lamindb.hooks import RunStarted, environment, mask_text
 from lamindb.processes import start_time, this_process
+from lamindb_prefect import kept
 from lamindb_prefect.contexts import id_of
 from lamindb_prefect.definitions import Definition, Kind
 from lamindb_prefect.functions import TrackedFunction
@@ -102,14 +103,16 @@ def of_user(tracked: TrackedFunction, parameters: Mapping[str, Any]) -> dict[str
     }
 
 
-def upstream_of(prefect_run: Any) -> dict[str, set[object]]:
+def upstream_of(prefect_run: Any, parameters: Mapping[str, Any]) -> dict[str, set[object]]:
     """Return the ids of the task runs whose results became parameters, by parameter."""
     inputs: Mapping[str, Any] = getattr(prefect_run, "task_inputs", None) or {}
     found: dict[str, set[object]] = {}
     for name, sources in inputs.items():
         if name in ("__parents__", "wait_for"):
             continue
-        ids = {each.id for each in sources if each.input_type == "task_run"}
+        ids: set[object] = {each.id for each in sources if each.input_type == "task_run"}
+        if ids - {prefect_run.id} and name in parameters:
+            ids = kept.are_of(prefect_run.flow_run_id, parameters[name], ids)
         if ids - {prefect_run.id}:
             found[name] = ids
     return found

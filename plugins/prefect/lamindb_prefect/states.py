@@ -11,7 +11,7 @@ from prefect.utilities.collections import visit_collection
 from prefect.utilities.engine import resolve_to_final_result
 
 from lamindb.hooks import RunFinished, RunLinked, describe_error, describe_params, emit, mask_text
-from lamindb_prefect import attempts, contexts, quiet
+from lamindb_prefect import attempts, contexts, kept, quiet
 from lamindb_prefect.contexts import id_of
 from lamindb_prefect.definitions import Kind
 from lamindb_prefect.files import Files
@@ -31,6 +31,7 @@ def lamindb_task_ended(task: Any, task_run: Any, state: State[Any]) -> None:
 def lamindb_flow_ended(flow: Any, flow_run: Any, state: State[Any]) -> None:
     """Record the end of a flow run, also from the runner that has killed it."""
     _record_end(flow, flow_run, state)
+    kept.forget(flow_run.id)
 
 
 def lamindb_rolled_back(transaction: Any) -> None:
@@ -105,12 +106,14 @@ def _record_without_call(
     )
     if status_of(state) != "cached":
         return _error_of(state)
-    upstream = upstream_of(prefect_run)
+    upstream = upstream_of(prefect_run, parameters)
     for other in {each for found in upstream.values() for each in found}:
         emit(RunLinked(run=run, other=id_of(other), role="informed_by"))
     files = Files(run, tracked.definition.options, at)
     files.begin(parameters, frozenset(upstream))
-    missing = files.reused(getattr(state.data, "result", None))
+    result = getattr(state.data, "result", None)
+    kept.keep(prefect_run, result, is_whole=False)
+    missing = files.reused(result)
     if (kept_at := _kept_at(state)) is not None:
         emit(RunLinked(run=run, role="cached_from", result=kept_at))
     return f"its result was reused, but is gone: {', '.join(missing)}" if missing else None
