@@ -92,7 +92,18 @@ def test_a_failed_run_says_why(records: Records):
     assert "missing.txt" in records.job("leaves_nothing")["error"]
     assert "checksum" in records.job("is_not_what_it_should")["error"]
     assert records.job("fails_in_script")["error"]
-    assert records.job("fails_in_run")["error"]
+    run = records.job("fails_in_run")
+    assert run["details"]["exit_status"] == 1
+    assert run["error"].startswith("the job's own process returned non-zero exit status 1: see")
+
+
+def test_what_snakemake_shows_of_a_failure_has_nothing_of_ours(project: Project):
+    prepare(project)
+    done = project.snakemake(*OPTIONS, "--verbose", "shell.txt", "run.txt")
+    assert done.code == 1
+    assert "in spawn_job" in done.err
+    assert "lamindb_snakemake" not in done.err
+    assert "LAMINDB_" not in done.err
 
 
 def test_a_failed_job_leaves_no_file(shared: Project, records: Records):

@@ -165,8 +165,8 @@ class Tap(logging.Handler):
 
         for executor in {scheduler._executor, scheduler._local_executor} - {None}:
             _before(executor, "cancel", lambda *_: recording.cancelled())
-            channel.give_to_spawned(executor, environment_of_group)
-            caching.watch(executor, recording.job_cached)
+            self._undo.append(channel.give_to_spawned(executor, environment_of_group))
+        caching.watch(workflow, recording.job_cached)
         self._undo.append(channel.give_to_shells(environment_of))
         channel.run_of_job = recording.run_of
 
