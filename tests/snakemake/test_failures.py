@@ -130,3 +130,22 @@ def test_what_is_kept_of_a_failed_job_is_no_file_either(project: Project):
     records = project.records()
     assert records.statuses() == {"good": "completed", "fails_in_shell": "failed"}
     assert {file["key"] for file in records.files} == {"good.txt"}
+
+
+def test_a_workflow_that_breaks_off_by_an_error_of_its_own_has_failed(project: Project):
+    project.snakefile("""
+rule all:
+    input: "last.txt"
+rule first:
+    output: "first.txt"
+    shell: "touch {output}"
+rule last:
+    input: "first.txt"
+    output: "last.txt"
+    shell: "cp {input} {output}; echo {misspelt}"
+""")
+    assert project.snakemake().code == 1
+    records = project.records()
+    assert records.statuses() == {"first": "completed"}
+    assert records.workflow["status"] == "failed"
+    assert "'misspelt' is unknown" in records.workflow["error"]
