@@ -92,7 +92,20 @@ def test_a_failed_run_says_why(records: Records):
     assert "missing.txt" in records.job("leaves_nothing")["error"]
     assert "checksum" in records.job("is_not_what_it_should")["error"]
     assert records.job("fails_in_script")["error"]
-    assert records.job("fails_in_run")["error"]
+    # newer versions say nothing, older ones show a traceback of their own
+    run = records.job("fails_in_run")
+    assert run["details"].get("exit_status", 1) == 1
+    assert "Snakemake" in run["error"]
+    assert "Traceback" not in run["error"]
+
+
+def test_what_snakemake_shows_of_a_failure_has_nothing_of_ours(project: Project):
+    prepare(project)
+    done = project.snakemake(*OPTIONS, "--verbose", "shell.txt", "run.txt")
+    assert done.code == 1
+    assert "in spawn_job" in done.err
+    assert "lamindb_snakemake" not in done.err
+    assert "LAMINDB_" not in done.err
 
 
 def test_a_failed_job_leaves_no_file(shared: Project, records: Records):
@@ -119,3 +132,22 @@ def test_what_is_kept_of_a_failed_job_is_no_file_either(project: Project):
     records = project.records()
     assert records.statuses() == {"good": "completed", "fails_in_shell": "failed"}
     assert {file["key"] for file in records.files} == {"good.txt"}
+
+
+def test_a_workflow_that_breaks_off_by_an_error_of_its_own_has_failed(project: Project):
+    project.snakefile("""
+rule all:
+    input: "last.txt"
+rule first:
+    output: "first.txt"
+    shell: "touch {output}"
+rule last:
+    input: "first.txt"
+    output: "last.txt"
+    shell: "cp {input} {output}; echo {misspelt}"
+""")
+    assert project.snakemake().code == 1
+    records = project.records()
+    assert records.statuses() == {"first": "completed"}
+    assert records.workflow["status"] == "failed"
+    assert "'misspelt' is unknown" in records.workflow["error"]

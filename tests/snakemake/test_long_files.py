@@ -8,11 +8,12 @@ from pathlib import Path
 
 import nbformat
 import pytest
-from snakemake_workflows import Project, wait
+from snakemake_workflows import Project, md5, wait
 
+from lamindb.hooks import FileStat
 from lamindb.storage.hashing import hash_bytes
 from lamindb_snakemake import contents
-from lamindb_snakemake.contents import Content, Held, Holder
+from lamindb_snakemake.contents import Content, Held, Holder, read_unchanged
 
 NOTEBOOK = """
 rule make:
@@ -93,6 +94,21 @@ def test_a_file_that_changes_while_it_is_read_is_marked(tmp_path: Path):
         patched.setattr(contents.os, "pread", pread)
         content = held.read()
     assert (content.hash, content.note) == (None, contents.CHANGED)
+
+
+def test_a_file_that_the_next_job_links_or_guards_before_it_is_read_has_its_hash(tmp_path: Path):
+    path = tmp_path / "a.txt"
+    path.write_text("left by a job")
+    seen = FileStat.of(path)
+    assert seen is not None
+    (tmp_path / "link.txt").hardlink_to(path)
+    path.chmod(0o440)
+    content = read_unchanged(str(path), seen)
+    assert content is not None
+    assert content.hash == md5(path)
+    path.chmod(0o640)
+    path.write_text("of a later job")
+    assert read_unchanged(str(path), seen) is None
 
 
 def test_beyond_a_number_of_held_files_they_are_read_at_once(tmp_path: Path):

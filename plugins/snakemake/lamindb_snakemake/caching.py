@@ -11,26 +11,22 @@ from lamindb.hooks import RunLinked, emit
 logger = logging.getLogger("lamindb")
 
 
-def watch(executor: Any, found: Callable[[Any], None]) -> None:
-    """Call ``found(job)``, in the job's thread, when a job's outputs were taken from the cache."""
-    former = getattr(executor, "cached_or_run", None)
-    if former is None:
+def watch(workflow: Any, found: Callable[[Any], None]) -> None:
+    """Call ``found(job)``, in the job's thread, when a job's outputs were taken from the cache.
+
+    It is the cache that is followed, and not what carries a job out, whose tracebacks users see.
+    """
+    cache = getattr(workflow, "output_file_cache", None)
+    if cache is None:
         return
+    former = cache.fetch
 
-    def cached_or_run(job: Any, run: Callable[..., Any], *arguments: Any) -> Any:
-        has_run = False
-
-        def noted(*given: Any) -> Any:
-            nonlocal has_run
-            has_run = True
-            return run(*given)
-
-        result = former(job, noted, *arguments)
-        if not has_run:
-            found(job)
+    async def fetch(job: Any, *arguments: Any) -> Any:
+        result = await former(job, *arguments)
+        found(job)
         return result
 
-    executor.cached_or_run = cached_or_run
+    cache.fetch = fetch
 
 
 def link_to_maker(run: str, uri: str, content_hash: str | None) -> None:

@@ -10,6 +10,7 @@ import os
 import shlex
 import sys
 from collections.abc import Callable, Mapping
+from functools import partial
 from types import FrameType
 from typing import Any
 
@@ -89,19 +90,23 @@ def _running_job() -> Mapping[str, Any] | None:
 # --- given to the processes of a job --------------------------------------------------------------
 
 
-class ShellSubprocess:
-    """Stands for ``subprocess`` in ``snakemake.shell``, to add to the variables of each child.
+class _Subprocess:
+    """Stands for the module ``subprocess`` in another module."""
 
-    Snakemake offers no other way to give each job its own: a prefix of the shell would show in its
-    error messages.
-    """
-
-    def __init__(self, real: Any, environment_of: Callable[[int], Environment | None]) -> None:
+    def __init__(self, real: Any, environment_of: Callable[[Any], Environment | None]) -> None:
         self._real = real
         self._environment_of = environment_of
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._real, name)
+
+
+class ShellSubprocess(_Subprocess):
+    """Stands for ``subprocess`` in ``snakemake.shell``, to add to the variables of each child.
+
+    Snakemake offers no other way to give each job its own: a prefix of the shell would show in its
+    error messages.
+    """
 
     @property
     def Popen(self) -> Callable[..., Any]:  # noqa: N802 - the name in the module
@@ -123,22 +128,37 @@ class ShellSubprocess:
 
 def give_to_shells(environment_of: Callable[[int], Environment | None]) -> Callable[[], None]:
     """Add to the variables of what ``shell()`` starts; returns a function that ends this."""
-    shell: Any = sys.modules["snakemake.shell"]
-    real = shell.sp
-    if isinstance(real, ShellSubprocess):
-        real = real._real
-    ours = ShellSubprocess(real, environment_of)
-    shell.sp = ours
-
-    def end() -> None:
-        if shell.sp is ours:
-            shell.sp = real
-
-    return end
+    return _replaced(sys.modules["snakemake.shell"], "sp", ShellSubprocess, environment_of)
 
 
-def give_to_spawned(executor: Any, environment_of: Callable[[Any], Environment | None]) -> None:
-    """Add to the variables of the ``snakemake`` that an executor starts for a job or group."""
+class SpawnSubprocess(_Subprocess):
+    """Stands for ``subprocess`` in ``snakemake.executors.local``, as :class:`ShellSubprocess` does.
+
+    When a ``run:`` block fails, Snakemake shows the command and who called it: neither may be ours.
+    """
+
+    @property
+    def check_call(self) -> Callable[..., Any]:
+        try:
+            given = self._environment_of(sys._getframe(1).f_locals["job"])
+        except Exception:  # the job's process starts as it would without us
+            given = None
+        if not given:
+            return self._real.check_call  # type: ignore[no-any-return]
+        return partial(self._real.check_call, env={**os.environ, **given})
+
+
+def give_to_spawned(
+    executor: Any, environment_of: Callable[[Any], Environment | None]
+) -> Callable[[], None]:
+    """Add to the variables of the ``snakemake`` that an executor starts for a job or group.
+
+    Returns: a function that ends this.
+    """
+    local: Any = sys.modules.get(type(executor).__module__)
+    spawn = getattr(type(executor), "spawn_job", None)
+    if spawn is not None and "check_call" in spawn.__code__.co_names:
+        return _replaced(local, "subprocess", SpawnSubprocess, environment_of)
     former = executor.get_job_exec_prefix
 
     def get_job_exec_prefix(job: Any) -> str:
@@ -152,3 +172,21 @@ def give_to_spawned(executor: Any, environment_of: Callable[[Any], Environment |
         return f"{prefix} && {exports(given)}" if prefix else exports(given)
 
     executor.get_job_exec_prefix = get_job_exec_prefix
+    return lambda: None
+
+
+def _replaced(
+    module: Any, name: str, stand_in: type[_Subprocess], environment_of: Any
+) -> Callable[[], None]:
+    """Let a stand-in take a module's place in another; returns a function that ends this."""
+    real = getattr(module, name)
+    if isinstance(real, stand_in):
+        real = real._real
+    ours = stand_in(real, environment_of)
+    setattr(module, name, ours)
+
+    def end() -> None:
+        if getattr(module, name) is ours:
+            setattr(module, name, real)
+
+    return end

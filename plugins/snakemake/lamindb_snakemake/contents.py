@@ -7,7 +7,7 @@ import os
 import stat
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from lamindb.hooks import FileStat
 from lamindb.storage.hashing import (
@@ -123,13 +123,19 @@ def read_unchanged(path: str, seen: FileStat) -> Content | None:
     try:
         # one byte more than there should be; calls of the system cost more than the hashing
         read = os.pread(descriptor, seen.size + 1, 0)
-        if len(read) != seen.size or FileStat.of(descriptor) != seen:
+        if len(read) != seen.size or not _is_as_seen(descriptor, seen):
             return None
         return Content(hash_bytes(read), FILE_HASH, seen.size)
     except OSError:
         return None
     finally:
         os.close(descriptor)
+
+
+def _is_as_seen(descriptor: int, seen: FileStat) -> bool:
+    """Whether the bytes are those that were seen: a next job may give them a link or a mode."""
+    now = FileStat.of(descriptor)
+    return now is not None and replace(now, ctime_ns=seen.ctime_ns) == seen
 
 
 def _md5(descriptor: int) -> tuple[bytes | None, int]:

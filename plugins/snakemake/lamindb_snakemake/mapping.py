@@ -12,6 +12,8 @@ from lamindb_snakemake.code import location_of
 
 _EXIT_STATUS = re.compile(r"returned non-zero exit status (\d+)")
 _SIGNAL = re.compile(r"died with <Signals\.(\w+): \d+>")
+# the traceback that Snakemake shows where a job's own process failed, which has said itself why
+_SPAWNED = "snakemake.exceptions.SpawnedJobError"
 _LONGEST_ERROR = 2_000
 
 
@@ -121,6 +123,10 @@ def exit_details(text: str | None) -> dict[str, Any]:
 
 def error_text(text: str) -> str:
     """Return a message without secrets and of bounded length."""
+    if _SPAWNED in text:
+        found = _EXIT_STATUS.search(text)
+        how = f"returned non-zero exit status {found[1]}" if found else "failed"
+        return f"the job's own process {how}: see Snakemake's output, or the job's log, for why"
     plain = mask_text(text.strip())
     return plain if len(plain) <= _LONGEST_ERROR else f"{plain[: _LONGEST_ERROR - 1]}…"
 

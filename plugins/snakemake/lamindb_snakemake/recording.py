@@ -81,6 +81,7 @@ class Recording:
         self._namer: Namer | None = None
         self._has_begun = self._is_cancelled = self._is_over = False
         self._failed: dict[int, JobState] = {}
+        self._broken_by: str | None = None
         self.last_error: str | None = None
 
     # --- what Snakemake tells ---------------------------------------------------------------------
@@ -139,8 +140,14 @@ class Recording:
         for state in self._open_jobs(job):
             state.held |= self._files.held_in_storage(state.job)
 
-    def cancelled(self) -> None:
+    def cancelled(self, reason: BaseException | None) -> None:
+        """Called when running jobs are stopped.
+
+        Args: reason: what Snakemake is handling: an interrupt, or an error of the workflow's own.
+        """
         self._is_cancelled = True
+        if isinstance(reason, Exception):
+            self._broken_by = f"{type(reason).__name__}: {reason}"
 
     def finish(self) -> None:
         """Close what is open; waits until all is told, for a bounded time."""
@@ -191,6 +198,9 @@ class Recording:
 
     def _outcome(self) -> tuple[RunStatus, str | None]:
         scheduler = getattr(self.workflow, "scheduler", None)
+        if self._broken_by is not None:
+            # what Snakemake says of it says also where
+            return "failed", mapping.error_text(self.last_error or self._broken_by)
         if self._is_cancelled or getattr(scheduler, "_user_kill", None):
             return "cancelled", "the workflow was stopped before its end"
         if self._failed:

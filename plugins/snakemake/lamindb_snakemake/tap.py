@@ -7,6 +7,7 @@ and from there its workflow can be found, which knows more than it says.
 from __future__ import annotations
 
 import logging
+import sys
 from collections.abc import Callable
 from logging.handlers import QueueHandler
 from typing import Any
@@ -164,9 +165,9 @@ class Tap(logging.Handler):
             return channel.variables(recording.run, members, self._options.instance)
 
         for executor in {scheduler._executor, scheduler._local_executor} - {None}:
-            _before(executor, "cancel", lambda *_: recording.cancelled())
-            channel.give_to_spawned(executor, environment_of_group)
-            caching.watch(executor, recording.job_cached)
+            _before(executor, "cancel", lambda *_: recording.cancelled(sys.exc_info()[1]))
+            self._undo.append(channel.give_to_spawned(executor, environment_of_group))
+        caching.watch(workflow, recording.job_cached)
         self._undo.append(channel.give_to_shells(environment_of))
         channel.run_of_job = recording.run_of
 
