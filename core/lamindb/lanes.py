@@ -15,6 +15,7 @@ from contextlib import suppress
 from itertools import islice
 from typing import Protocol
 
+from lamindb import threads
 from lamindb.errors import (
     DatabaseError,
     LaminError,
@@ -97,7 +98,7 @@ class Lane:
             self._events.append(event)
             if self._thread is None:
                 thread = threading.Thread(
-                    target=self._work, name=f"lamindb-{self._name}", daemon=True
+                    target=self._work, name=f"{threads.OURS}{self._name}", daemon=True
                 )
                 # the interpreter that ends starts none: then flush does the work
                 with suppress(RuntimeError):

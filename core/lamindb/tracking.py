@@ -19,7 +19,7 @@ from typing import Any
 from sqlalchemy import update
 from sqlalchemy.exc import IntegrityError
 
-from lamindb import config, endings, instance, lastwords, liveness, recorder, resolving
+from lamindb import config, endings, instance, lastwords, liveness, recorder, resolving, threads
 from lamindb.config import settings
 from lamindb.db import schema
 from lamindb.db.database import insert_if_new
@@ -271,7 +271,9 @@ def _start_heart() -> None:
     """Beat the hearts of this process's runs once a minute, so that other hosts see they live."""
     global _heart
     if _heart is None or _heart[0] != os.getpid():
-        thread = threading.Thread(target=_beat_forever, name="lamindb-heartbeat", daemon=True)
+        thread = threading.Thread(
+            target=_beat_forever, name=f"{threads.OURS}heartbeat", daemon=True
+        )
         _heart = os.getpid(), thread
         thread.start()
 
