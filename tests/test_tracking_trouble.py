@@ -282,6 +282,28 @@ def test_whoever_forks_is_warned_of_the_threads_of_the_script_alone() -> None:
     assert (tracked.returncode, said) == (0, wanted)
 
 
+AT_EXIT = """
+import atexit
+import lamindb as ln
+
+def late():
+    for name in "abc":
+        with open(f"{name}.txt", "w") as stream:
+            stream.write(name)
+    files = [ln.File(f"{name}.txt", key=name) for name in "abc"]
+    ln.add(files)
+    ln.delete(files[1:], delete_data=True)
+    print([file.key for file in ln.select(ln.File).all()])
+
+atexit.register(late)
+"""
+
+
+def test_an_exit_handler_may_add_and_delete_several_files() -> None:
+    done = run_script(AT_EXIT)
+    assert (done.stdout, done.stderr) == ("['a']\n", "")
+
+
 @pytest.mark.parametrize("end", ["os._exit(0)", "os.kill(os.getpid(), signal.SIGKILL)"])
 def test_the_files_of_a_run_that_died_are_recorded_as_far_as_they_were_seen(end: str) -> None:
     run_script(

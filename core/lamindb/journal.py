@@ -252,7 +252,9 @@ class _Lease:
         self._thread = threading.Timer(LEASE_S / 4, self._beat)
         self._thread.daemon = True
         self._thread.name = f"{OURS}lease"
-        self._thread.start()
+        # from Python 3.12 on, the interpreter that ends starts none
+        with suppress(RuntimeError):
+            self._thread.start()
 
     def _beat(self) -> None:
         if self._stopped.is_set():

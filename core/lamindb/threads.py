@@ -1,4 +1,4 @@
-"""lamindb's own threads, of which nobody who forks is warned.
+"""lamindb's own threads: where there can be some, and no warning of them to whoever forks.
 
 From Python 3.12 on, whoever forks a process that has other threads is warned that the child may
 wait for a lock that one of them held. Those of lamindb are renewed in the child.
@@ -11,11 +11,31 @@ import re
 import sys
 import threading
 import warnings
+from collections.abc import Callable, Sequence
 from contextlib import suppress
-from typing import cast
+from typing import TypeVar, cast
 
 # what the names of its threads begin with
 OURS = "lamindb-"
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+
+def mapped(
+    act: Callable[[T], R],
+    each: Sequence[T],
+    at_most: int,
+    initializer: Callable[[], None] | None = None,
+) -> list[R]:
+    """Call a function with each, in threads; in an exit handler, which has none, in turn."""
+    if not each or not threading.main_thread().is_alive():
+        return [act(one) for one in each]
+    # the interpreter that ends refuses to load it
+    from concurrent.futures import ThreadPoolExecutor
+
+    with ThreadPoolExecutor(min(at_most, len(each)), initializer=initializer) as pool:
+        return list(pool.map(act, each))
 
 
 def _before_fork() -> None:

@@ -275,7 +275,9 @@ def _start_heart() -> None:
             target=_beat_forever, name=f"{threads.OURS}heartbeat", daemon=True
         )
         _heart = os.getpid(), thread
-        thread.start()
+        # from Python 3.12 on, the interpreter that ends starts none
+        with suppress(RuntimeError):
+            thread.start()
 
 
 def _beat_forever() -> None:
