@@ -351,6 +351,35 @@ def test_runs_are_mirrored_as_they_happen_to_their_end(project: Path, validate: 
     assert len(starts) == len(set(starts)) == 4
 
 
+LATE = """
+import threading
+import lamindb_plain
+
+@lamindb_plain.flow
+def fit():
+    def refuse(thread):  # as the interpreter that ends does, from Python 3.12 on
+        raise RuntimeError("can't create new thread at interpreter shutdown")
+    threading.Thread.start = refuse
+
+fit()
+"""
+
+
+def test_runs_are_mirrored_where_the_end_of_the_interpreter_starts_no_thread(
+    project: Path,
+) -> None:
+    Path("script.py").write_text(LATE)
+    done = subprocess.run(
+        [sys.executable, "script.py"],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "LAMINDB_OPENLINEAGE": "live.jsonl"},
+        timeout=50,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert [event["eventType"] for event in events_in(Path("live.jsonl"))] == ["START", "COMPLETE"]
+
+
 def test_a_mirror_that_does_not_answer_costs_nothing_but_a_warning(project: Path) -> None:
     done = run_script(LAMINDB_OPENLINEAGE="http://127.0.0.1:9/api/v1/lineage")
     assert done.returncode == 0

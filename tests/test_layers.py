@@ -12,7 +12,7 @@ import pytest
 LAYERS: list[set[str]] = [
     {"errors", "identifiers", "_version"},
     {"config", "display"},
-    {"hooks", "processes", "dev", "rules", "endings", "mainflow"},
+    {"hooks", "processes", "threads", "dev", "rules", "endings", "mainflow"},
     {"formats", "lanes", "spool", "lastwords", "progress"},
     {"db"},
     {"storage"},

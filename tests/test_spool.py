@@ -14,8 +14,9 @@ import textwrap
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from pathlib import Path
+from typing import cast
 
 import pytest
 from sqlalchemy import text
@@ -23,7 +24,16 @@ from sqlalchemy import text
 import lamindb as ln
 from lamindb import config, instance, lanes, recorder, recording, spool
 from lamindb.doctor import examine
-from lamindb.hooks import Event, FileWritten, RunFinished, RunStarted, emit, run_id
+from lamindb.hooks import (
+    Event,
+    FileWritten,
+    RunFinished,
+    RunStarted,
+    emit,
+    hookimpl,
+    plugins,
+    run_id,
+)
 
 pytestmark = pytest.mark.filterwarnings("ignore:This process .* is multi-threaded")
 
@@ -234,6 +244,61 @@ def test_two_processes_that_take_over_at_once_record_everything_once() -> None:
 # --- forks, spawns, threads -----------------------------------------------------------------------
 
 
+def refuse_to_start(thread: threading.Thread) -> None:
+    """As the interpreter that ends does, from Python 3.12 on."""
+    raise RuntimeError("can't create new thread at interpreter shutdown")
+
+
+def test_an_observer_may_read_the_records_where_no_thread_can_be_started(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class Observer:
+        @hookimpl
+        def ln_event_recorded(self, event: Event) -> None:
+            seen.append((type(event).__name__, ln.select(ln.Run).count()))
+
+    seen: list[tuple[str, int]] = []
+    observer = Observer()
+    plugins().register(observer)
+    try:
+        monkeypatch.setattr(threading.Thread, "start", refuse_to_start)
+        emit(RunStarted(run=run_id("test", "one"), engine="test"))
+        emit(RunFinished(run=run_id("test", "one"), status="completed"))
+        assert ln.select(ln.Run).one().status == "completed"
+    finally:
+        plugins().unregister(observer)
+    assert seen == [("RunStarted", 1), ("RunFinished", 1)]
+
+
+def test_of_threads_that_flush_at_once_one_records_what_waits() -> None:
+    class Keeper:
+        has_disk = False
+
+    recorded: list[Event] = []
+    is_recording, may_end = threading.Event(), threading.Event()
+
+    def record(events: Sequence[Event]) -> None:
+        is_recording.set()
+        assert may_end.wait(30)
+        recorded.extend(events)
+
+    lane = lanes.Lane("runs", record, cast(lanes.Keeper, Keeper()))
+    event = RunStarted(run=run_id("test", "one"), engine="test")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(threading.Thread, "start", refuse_to_start)
+        lane.put(event)
+    first, second = (threading.Thread(target=lane.flush, args=[30]) for _ in range(2))
+    first.start()
+    assert is_recording.wait(30)
+    second.start()
+    second.join(0.3)  # long enough for it to get as far
+    may_end.set()
+    first.join()
+    second.join()
+    assert recorded == [event]
+    assert lane.is_idle
+
+
 def tell_from_child(name: str) -> None:
     run = run_id("test", name)
     emit(RunStarted(run=run, engine="test", name=name))
@@ -310,7 +375,7 @@ def take_away(database: Path) -> Callable[[], None]:
 
 def damage(database: Path) -> Callable[[], None]:
     content = database.read_bytes()
-    with sqlite3.connect(database) as connection:
+    with closing(sqlite3.connect(database)) as connection:
         connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     content = database.read_bytes()
     database.write_bytes(b"no database at all" * 1000)

@@ -1,6 +1,7 @@
 """A tracked script ends as without us, whatever is wrong with the database or another plugin."""
 
 import os
+import re
 import shutil
 import sqlite3
 import subprocess
@@ -254,6 +255,53 @@ def test_children_that_end_by_os_exit_leave_what_they_did_and_exec_ends_the_run(
     run = ln.select(ln.Run).one()
     assert run.status == "completed"
     assert [file.key for file in run.outputs] == ["exec.txt", "forked.txt", "hard.txt", "soft.txt"]
+
+
+FORKS = """
+import os, sys, threading
+if "--track" in sys.argv:
+    import lamindb as ln
+    ln.track()
+def fork():
+    if os.fork() == 0:
+        os._exit(0)
+    os.wait()
+fork()
+done = threading.Event()
+thread = threading.Thread(target=done.wait)
+thread.start()
+fork()
+done.set(); thread.join()
+"""
+
+
+def test_whoever_forks_is_warned_of_the_threads_of_the_script_alone() -> None:
+    bare = run_script(FORKS)
+    tracked = run_script(FORKS.replace("sys.argv", "['--track']"))
+    said, wanted = (re.sub(r"pid=\d+", "", done.stderr) for done in (tracked, bare))
+    assert (tracked.returncode, said) == (0, wanted)
+
+
+AT_EXIT = """
+import atexit
+import lamindb as ln
+
+def late():
+    for name in "abc":
+        with open(f"{name}.txt", "w") as stream:
+            stream.write(name)
+    files = [ln.File(f"{name}.txt", key=name) for name in "abc"]
+    ln.add(files)
+    ln.delete(files[1:], delete_data=True)
+    print([file.key for file in ln.select(ln.File).all()])
+
+atexit.register(late)
+"""
+
+
+def test_an_exit_handler_may_add_and_delete_several_files() -> None:
+    done = run_script(AT_EXIT)
+    assert (done.stdout, done.stderr) == ("['a']\n", "")
 
 
 @pytest.mark.parametrize("end", ["os._exit(0)", "os.kill(os.getpid(), signal.SIGKILL)"])

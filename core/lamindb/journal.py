@@ -36,6 +36,7 @@ from lamindb.processes import is_dead, this_process
 from lamindb.steps import Step, remove_if_ours, undo
 from lamindb.storage.keys import ancestors
 from lamindb.storage.store import INCOMING, Store
+from lamindb.threads import OURS
 
 logger = logging.getLogger("lamindb.journal")
 
@@ -250,7 +251,10 @@ class _Lease:
     def _schedule(self) -> None:
         self._thread = threading.Timer(LEASE_S / 4, self._beat)
         self._thread.daemon = True
-        self._thread.start()
+        self._thread.name = f"{OURS}lease"
+        # from Python 3.12 on, the interpreter that ends starts none
+        with suppress(RuntimeError):
+            self._thread.start()
 
     def _beat(self) -> None:
         if self._stopped.is_set():

@@ -15,6 +15,7 @@ from contextlib import suppress
 from itertools import islice
 from typing import Protocol
 
+from lamindb import threads
 from lamindb.errors import (
     DatabaseError,
     LaminError,
@@ -76,6 +77,9 @@ class Lane:
         self._skipped = 0
         self._urgent = self._stopping = False
         self._thread: threading.Thread | None = None
+        # one thread records at a time: which one that is
+        self._turn = threading.Lock()
+        self._worker: int | None = None
         self.is_in_trouble = False
 
     @property
@@ -94,7 +98,7 @@ class Lane:
             self._events.append(event)
             if self._thread is None:
                 thread = threading.Thread(
-                    target=self._work, name=f"lamindb-{self._name}", daemon=True
+                    target=self._work, name=f"{threads.OURS}{self._name}", daemon=True
                 )
                 # the interpreter that ends starts none: then flush does the work
                 with suppress(RuntimeError):
@@ -105,12 +109,14 @@ class Lane:
 
     def flush(self, timeout_s: float) -> bool:
         deadline = time.monotonic() + timeout_s
+        if self._is_own_thread():
+            return self.is_idle  # an observer, or a signal's handler, asks in the middle of a batch
         if self._thread is None:
             self._drain(deadline)
         with self._changed:
             wanted = self._kept
             while self._done < wanted:
-                if threading.current_thread() is self._thread or self.is_in_trouble:
+                if self.is_in_trouble:
                     return False
                 self._urgent = True
                 self._changed.notify_all()
@@ -125,10 +131,14 @@ class Lane:
             self._stopping = True
             self._changed.notify_all()
 
+    def _is_own_thread(self) -> bool:
+        thread = threading.current_thread()
+        return thread is self._thread or thread.ident == self._worker
+
     def _drain(self, deadline: float) -> None:
         """Record what waits, in the thread that calls."""
-        while not self.is_idle and time.monotonic() < deadline:
-            if self._step(0.0):
+        while not self.is_idle and (left_s := deadline - time.monotonic()) > 0:
+            if self._step(0.0, left_s):
                 return
 
     def _work(self) -> None:
@@ -142,8 +152,7 @@ class Lane:
                     return
                 if not self._urgent:
                     self._changed.wait(max(LINGER_S, pause_s))
-            if not self.is_idle:
-                pause_s = self._step(pause_s)
+            pause_s = self._step(pause_s)
             with self._changed:
                 if self.is_idle:
                     self._urgent = False
@@ -153,8 +162,18 @@ class Lane:
             if not self._events:
                 self._keeper.idle()
 
-    def _step(self, pause_s: float) -> float:
+    def _step(self, pause_s: float, timeout_s: float = -1) -> float:
         """Record a batch; returns how long to wait before the next try, 0 after a success."""
+        if not self._turn.acquire(timeout=timeout_s):
+            return LINGER_S
+        self._worker = threading.get_ident()
+        try:
+            return 0.0 if self.is_idle else self._record_next(pause_s)
+        finally:
+            self._worker = None
+            self._turn.release()
+
+    def _record_next(self, pause_s: float) -> float:
         batch = list(islice(self._events, BATCH))
         skipped = 0 if batch else self._skipped
         try:

@@ -19,7 +19,7 @@ from typing import Any
 from sqlalchemy import select, update
 from sqlalchemy.exc import IntegrityError
 
-from lamindb import config, endings, instance, lastwords, liveness, recorder, resolving
+from lamindb import config, endings, instance, lastwords, liveness, recorder, resolving, threads
 from lamindb.config import settings
 from lamindb.db import schema
 from lamindb.db.database import insert_if_new
@@ -277,9 +277,13 @@ def _start_heart() -> None:
     """Beat the hearts of this process's runs once a minute, so that other hosts see they live."""
     global _heart
     if _heart is None or _heart[0] != os.getpid():
-        thread = threading.Thread(target=_beat_forever, name="lamindb-heartbeat", daemon=True)
+        thread = threading.Thread(
+            target=_beat_forever, name=f"{threads.OURS}heartbeat", daemon=True
+        )
         _heart = os.getpid(), thread
-        thread.start()
+        # from Python 3.12 on, the interpreter that ends starts none
+        with suppress(RuntimeError):
+            thread.start()
 
 
 def _beat_forever() -> None:

@@ -11,14 +11,18 @@ from __future__ import annotations
 import atexit
 import json
 import logging
+import math
 import os
 import threading
 import time
 import urllib.request
+from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 from lamindb.config import settings
 from lamindb.hooks import Event, Tracking, hookimpl
+from lamindb.threads import OURS
 
 logger = logging.getLogger("lamindb")
 
@@ -51,6 +55,7 @@ class Mirror:
         self._thread: threading.Thread | None = None
         self._telling = threading.Lock()
         self._closing = self._in_trouble = False
+        self._ends_at = math.inf
 
     # --- the hooks: called in the threads of others ---------------------------------------------
 
@@ -73,10 +78,11 @@ class Mirror:
         with self._changed:
             self._runs[run] = None
             if self._thread is None and not self._closing:
-                self._thread = threading.Thread(
-                    target=self._work, name="lamindb-openlineage", daemon=True
-                )
-                self._thread.start()
+                thread = self._new_thread(self._work)
+                # from Python 3.12 on, the interpreter that ends starts none: then close tells it
+                with suppress(RuntimeError):
+                    thread.start()
+                    self._thread = thread
             self._changed.notify_all()
 
     # --- the thread -----------------------------------------------------------------------------
@@ -138,7 +144,7 @@ class Mirror:
             del self._told[run]
 
     def _send(self) -> None:
-        while self._waiting:
+        while self._waiting and time.monotonic() < self._ends_at:
             if self._target.startswith(("http://", "https://")):
                 self._post(self._waiting[0])
                 del self._waiting[0]
@@ -167,12 +173,21 @@ class Mirror:
             self._closing = True
             self._changed.notify_all()
             thread = self._thread
-        if thread is None:
+        if thread is None and not self._runs:
             return
-        thread.join(_EXIT_S)
-        last = threading.Thread(target=self._tell, name="lamindb-openlineage", daemon=True)
-        last.start()
-        last.join(_EXIT_S)
+        if thread is not None:
+            thread.join(_EXIT_S)
+        last = self._new_thread(self._tell)
+        try:
+            last.start()
+        except RuntimeError:
+            self._ends_at = time.monotonic() + _EXIT_S
+            self._tell()
+        else:
+            last.join(_EXIT_S)
+
+    def _new_thread(self, target: Callable[[], None]) -> threading.Thread:
+        return threading.Thread(target=target, name=f"{OURS}openlineage", daemon=True)
 
 
 class _Off:

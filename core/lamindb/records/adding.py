@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from typing import Any, TypeVar, cast, overload
 
@@ -34,6 +33,7 @@ from lamindb.records.objects import Job, OvertakenError
 from lamindb.records.run import Run, require_json
 from lamindb.records.storage import Storage
 from lamindb.steps import Step
+from lamindb.threads import mapped
 
 R = TypeVar("R", bound=Record)
 T = TypeVar("T")
@@ -451,8 +451,7 @@ def _for_each(
     if len(jobs) < 2 or not threads:
         results = [attempt(job) for job in jobs]
     else:
-        with ThreadPoolExecutor(min(_MAX_THREADS, len(jobs)), initializer=share()) as pool:
-            results = list(pool.map(attempt, jobs))
+        results = mapped(attempt, jobs, _MAX_THREADS, share())
     failures = [failure for failure in results if failure is not None]
     if not failures:
         return

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Collection, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import groupby
 from typing import Any, TypeVar
@@ -31,6 +30,7 @@ from lamindb.records.user import User
 from lamindb.steps import Step
 from lamindb.storage.cache import holds
 from lamindb.storage.keys import object_key, version_key
+from lamindb.threads import mapped
 
 T = TypeVar("T")
 # what refers to others before those
@@ -329,9 +329,7 @@ def _refuse_shared(
 
 
 def _in_threads(act: Callable[[T], None], each: Sequence[T]) -> None:
-    if each:
-        with ThreadPoolExecutor(min(_MAX_THREADS, len(each))) as pool:
-            list(pool.map(act, each))
+    mapped(act, each, _MAX_THREADS)
 
 
 def _delete_rows(connection: Connection, records: list[Record]) -> None:
