@@ -19,6 +19,7 @@ from lamindb.errors import (
     StorageUnreachableError,
 )
 from lamindb.storage.sftp import SCHEMES, sftp_filesystem
+from lamindb.storage.silence import give_up_on_silence
 
 # Tries of botocore, and of s3fs around it. Their own 5 times 5 keep a user waiting for 45 s.
 S3_ATTEMPTS = 3
@@ -83,6 +84,7 @@ def _filesystem(url: str) -> tuple[Any, str]:
     fs, base = url_to_fs(f"{scheme}://{first}", **options)
     if url.startswith(_S3):
         fs.retries = S3_RETRIES
+        give_up_on_silence(fs)
     return fs, f"{str(base).rstrip('/')}{slash}{below}".rstrip("/")
 
 
