@@ -30,7 +30,8 @@ def sftp_filesystem(host: str) -> Any:
     """
     kind = _filesystem_class()
     fs = kind(**kind._get_kwargs_from_urls(f"sftp://{host}"))
-    if not fs.client.get_transport() or not fs.client.get_transport().is_active():
+    transport = fs.client.get_transport()
+    if transport is None or not transport.is_active() or fs.ftp.get_channel().closed:
         fs._connect()
     return fs
 
@@ -51,13 +52,18 @@ def _filesystem_class() -> Any:
 
         def _connect(self) -> None:
             policy = getattr(self, "host_key_policy", None) or paramiko.AutoAddPolicy()
-            self.client = paramiko.SSHClient()
+            client = paramiko.SSHClient()
             # fsspec's own would take another key from a host that is known, too
-            self.client.load_system_host_keys()
-            self.client.set_missing_host_key_policy(policy)
-            self.client.connect(self.host, **self.ssh_kwargs)
-            self.ftp = self.client.open_sftp()
-            self.ftp.get_channel().settimeout(_ANSWER_S)
+            client.load_system_host_keys()
+            client.set_missing_host_key_policy(policy)
+            try:
+                client.connect(self.host, **self.ssh_kwargs)
+                ftp = client.open_sftp()
+            except BaseException:
+                client.close()  # it would be taken for a connection, without a login
+                raise
+            ftp.get_channel().settimeout(_ANSWER_S)
+            self.client, self.ftp = client, ftp
 
         def makedirs(self, path: str, exist_ok: bool = False, mode: int = 0o777) -> None:
             # another process may make the same at the same time, for which there is no error of
