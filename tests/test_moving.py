@@ -151,6 +151,20 @@ def lamin(*arguments: str) -> Result:
     return CliRunner().invoke(main, arguments)
 
 
+def test_what_stays_in_another_managed_storage_is_said_to_be_shared_by_both(
+    source: config.InstanceConfig, tmp_path: Path
+) -> None:
+    further = tmp_path / "further"
+    further.mkdir()
+    ln.add(ln.Storage(further, managed=True))
+    (further / "b.txt").write_text("b")
+    ln.add(ln.File(further / "b.txt"))
+    done = lamin("migrate", "--to", f"sqlite:///{tmp_path}/n.sqlite", "--storage", f"{tmp_path}/n")
+    assert done.exit_code == 0
+    assert f"1 file in {further}: left in place." in done.stdout
+    assert "either may delete or replace what lies in a managed storage" in done.stdout
+
+
 # --- to where ------------------------------------------------------------------------------------
 
 
@@ -166,6 +180,7 @@ def test_an_instance_is_the_same_in_postgresql_and_s3(
     assert "file 6 6 row by row" in lines
     assert "objects 4 4 by hash, 27 B" in lines
     assert f"2 files in {Path.cwd()}: left in place." in lines
+    assert "Of what was left in folders, other hosts see the records alone" in done.stdout
     assert lines[-4:] == [
         "The old instance is as it was. Next:",
         "lamin load lab",

@@ -6,13 +6,16 @@ import datetime as dt
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import boto3
+import fsspec
 import pytest
 
 import lamindb as ln
@@ -79,6 +82,29 @@ def test_an_endpoint_that_is_down_is_a_clear_error_after_few_tries(
     [finding] = doctor.examine()
     assert finding.problem == "storage"
     assert "cannot be reached" in finding.message
+
+
+def test_an_endpoint_that_takes_connections_and_says_nothing_is_given_up_after_three_tries(
+    objects: Objects, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept = ln.add(ln.File(local_file(tmp_path, "a.txt", "a"), key="a.txt"))
+    config = {"config_kwargs": {"read_timeout": 0.2}}  # the user's own, which is kept
+    monkeypatch.setitem(fsspec.config.conf, "s3", config)
+    monkeypatch.delenv("AWS_MAX_ATTEMPTS", raising=False)
+    file = ln.File(local_file(tmp_path, "b.txt", "b"), key="b.txt")
+    with socket.create_server(("127.0.0.1", 0), backlog=100) as silent:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{silent.getsockname()[1]}")
+        forget_connections()
+        for act in (lambda: ln.add(file), kept.stage, lambda: ln.File("s3://elsewhere/a.txt")):
+            with pytest.raises(StorageUnreachableError, match="Read timeout"):
+                act()
+            tries = 0
+            silent.setblocking(False)
+            with suppress(BlockingIOError):
+                while True:
+                    silent.accept()[0].close()
+                    tries += 1
+            assert tries == 3  # not three times three, each of which would take 15 s
 
 
 def test_a_script_that_is_run_does_not_notice_that_its_storage_is_down(

@@ -86,6 +86,16 @@ def _print(moved: Moved) -> None:
     click.echo()
     for root, files in moved.elsewhere.items():
         click.echo(f"{output.counted(files, 'file')} in {output.printable(root)}: left in place.")
+    if moved.elsewhere and moved.is_new_storage:
+        click.echo(
+            "Both instances know what was left in place, and either may delete or replace what "
+            "lies in a managed storage: keep those places, and work with the new one only."
+        )
+    if not all(map(config.is_remote, moved.elsewhere)) and not made.db.startswith("sqlite"):
+        click.echo(
+            "Of what was left in folders, other hosts see the records alone, unless they mount it "
+            "and call themselves the same (LAMINDB_HOST)."
+        )
     _print_left(moved)
     if moved.running:
         click.echo(

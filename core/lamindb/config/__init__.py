@@ -26,6 +26,7 @@ from lamindb.config.locations import (
     is_remote,
     normalise_root,
     refuse_credentials,
+    url_of,
     working_directory,
 )
 from lamindb.config.options import (
@@ -92,6 +93,7 @@ __all__ = [
     "spool_dir",
     "state_dir",
     "suggested_names",
+    "url_of",
     "working_directory",
     "write_project_config",
 ]

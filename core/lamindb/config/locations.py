@@ -42,10 +42,22 @@ def absolute(path: Path) -> Path:
 
 def _as_text(location: object) -> str:
     if getattr(location, "protocol", ""):
-        return str(location)  # a UPath with a URL: not all of them are os.PathLike
+        return url_of(location)  # not all UPaths are os.PathLike
     if isinstance(location, str | os.PathLike):
         return os.fsdecode(location)
     return ""
+
+
+def url_of(path: object) -> str:
+    """Return the URL of a UPath; its own text, for SFTP and others, leaves out the host."""
+    text = str(path)
+    options = getattr(path, "storage_options", {})
+    scheme, mark, rest = text.partition(":///")
+    if not mark or not options.get("host"):
+        return text
+    user = f"{options['username']}@" if options.get("username") else ""
+    port = f":{options['port']}" if options.get("port") else ""
+    return f"{scheme}://{user}{options['host']}{port}/{rest}"
 
 
 def is_remote(root: str) -> bool:
@@ -104,7 +116,8 @@ def refuse_credentials(url: str) -> None:
         raise CredentialsError(
             f"the storage URL {shown} carries credentials or options, which would be stored with "
             "every record: give the plain URL, and put credentials into the environment or a "
-            "profile (for S3: AWS_PROFILE, AWS_ACCESS_KEY_ID, AWS_ENDPOINT_URL)"
+            "profile (for S3: AWS_PROFILE, AWS_ACCESS_KEY_ID, AWS_ENDPOINT_URL; for SFTP: an SSH "
+            "agent or FSSPEC_SFTP_USERNAME)"
         )
 
 

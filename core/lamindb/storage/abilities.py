@@ -34,8 +34,12 @@ def prove(store: Store) -> None:
         _try(store, "be written to", lambda: fs.pipe_file(name, b"lamindb"))
         _try(store, "be listed", lambda: name in fs.find(path))
         _try(store, "be read", lambda: fs.cat_file(name) == b"lamindb")
-        _try(store, "copy an object", lambda: fs.cp_file(name, second))
-        _try(store, "remove an object", lambda: [fs.rm_file(each) for each in (second, name)])
+        if hasattr(fs, "rename_whole"):
+            _try(store, "rename an object", lambda: fs.rename_whole(name, second))
+            _try(store, "remove an object", lambda: fs.rm_file(second))
+        else:
+            _try(store, "copy an object", lambda: fs.cp_file(name, second))
+            _try(store, "remove an object", lambda: [fs.rm_file(each) for each in (second, name)])
         name = second = ""
     finally:
         for each in filter(None, (name, second)):

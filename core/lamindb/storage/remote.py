@@ -18,6 +18,8 @@ from lamindb.errors import (
     PackageMissingError,
     StorageUnreachableError,
 )
+from lamindb.storage.sftp import SCHEMES, sftp_filesystem
+from lamindb.storage.silence import give_up_on_silence
 
 # Tries of botocore, and of s3fs around it. Their own 5 times 5 keep a user waiting for 45 s.
 S3_ATTEMPTS = 3
@@ -29,6 +31,12 @@ _PASSING = frozenset(
         *("SlowDown", "ServiceUnavailable", "InternalError", "OperationAborted"),
         *("RequestTimeout", "RequestTimeTooSkewed", "Throttling", "ThrottlingException"),
         *("500", "502", "503", "504"),
+    )
+)
+_NETWORK = frozenset(
+    (
+        *("HTTPClientError", "ConnectionError", "ClientError"),
+        *("NoValidConnectionsError", "SSHException", "EOFError", "gaierror"),
     )
 )
 
@@ -45,8 +53,8 @@ def filesystem(url: str) -> tuple[Any, str]:
         return _filesystem(url)
     except ImportError as error:
         raise PackageMissingError(
-            f"{url} cannot be reached ({error}): install what reads it, for S3 as in "
-            "pip install 'lamindb-workflows[s3]'"
+            f"{url} cannot be reached ({error}): install what reads it, for S3 and SFTP as in "
+            "pip install 'lamindb-workflows[s3,sftp]'"
         ) from error
     except ValueError as error:
         raise DataTypeError(
@@ -70,9 +78,13 @@ def _filesystem(url: str) -> tuple[Any, str]:
     # the path goes past fsspec's reading of URLs: '::' may be part of a name
     scheme, _, rest = url.partition("://")
     first, slash, below = rest.partition("/")
+    if scheme.lower() in SCHEMES:
+        with explaining(url):  # it connects at once
+            return sftp_filesystem(first), f"/{below}".rstrip("/") or "/"
     fs, base = url_to_fs(f"{scheme}://{first}", **options)
     if url.startswith(_S3):
         fs.retries = S3_RETRIES
+        give_up_on_silence(fs)
     return fs, f"{str(base).rstrip('/')}{slash}{below}".rstrip("/")
 
 
@@ -99,6 +111,15 @@ def files_below(fs: Any, path: str, is_directory: bool | None = None) -> list[st
     if not is_directory:
         return [path]
     return [str(name) for name in fs.find(path) if str(name).startswith(f"{path.rstrip('/')}/")]
+
+
+def rename_or_copy(fs: Any, origin: str, target: str, is_directory: bool | None) -> None:
+    """Put an object at another path, too; where the store renames, only there, at once."""
+    if hasattr(fs, "rename_whole"):
+        fs.rename_whole(origin, target)
+        return
+    for name in files_below(fs, origin, is_directory):
+        fs.cp_file(name, target + name[len(origin) :])
 
 
 def kind_at(fs: Any, path: str) -> Literal["file", "directory"] | None:
@@ -133,7 +154,7 @@ def explaining(url: str) -> Iterator[None]:
     """Turn what goes wrong while a URL is read into an error that says it."""
     try:
         yield
-    except LaminError:
+    except (LaminError, ImportError):
         raise
     except FileNotFoundError as error:
         raise DataMissingError(
@@ -165,19 +186,24 @@ def is_passing(error: BaseException) -> bool:
     """Whether an error may be gone at another time: the network's, or a busy server's."""
     if code_of(error) in _PASSING or isinstance(error, TimeoutError | ConnectionError):
         return True
+    if lacks_credentials(error):
+        return False
     if isinstance(getattr(error, "response", None), dict):
         return False  # the server has answered
-    # of botocore and aiohttp, which need not be there
+    # of botocore, aiohttp and paramiko, which need not be there
     names = {kind.__name__ for kind in type(error).__mro__}
-    return bool(names & {"HTTPClientError", "ConnectionError", "ClientError"})
+    return bool(names & _NETWORK) or str(error) == "Socket is closed"  # paramiko's, an OSError
 
 
 def lacks_credentials(error: BaseException) -> bool:
-    """Whether botocore has found no credentials to use, or not those that it was told to."""
+    """Whether there are no credentials to use, not those that were told, or none that a server
+    takes: of botocore and paramiko."""
     return type(error).__name__ in (
         *("NoCredentialsError", "PartialCredentialsError", "CredentialRetrievalError"),
         *("ProfileNotFound", "TokenRetrievalError", "SSOTokenLoadError"),
-    )
+        *("AuthenticationException", "BadAuthenticationType", "PasswordRequiredException"),
+        "BadHostKeyException",
+    ) or str(error).startswith("No authentication methods available")
 
 
 def code_of(error: BaseException) -> str:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol, cast
 
-from lamindb.config import FOLDER, expand_user, is_remote, refuse_credentials
+from lamindb.config import FOLDER, expand_user, is_remote, refuse_credentials, url_of
 from lamindb.errors import (
     DataError,
     DataMissingError,
@@ -129,7 +129,7 @@ def source_at(location: str | os.PathLike[str], *, any_name: bool = False) -> So
         and what :meth:`Source.entries` raises for a single file.
     """
     protocol = getattr(location, "protocol", "")  # UPath and fsspec-aware paths say it themselves
-    text = str(location) if protocol not in ("", "file", "local") else os.fspath(location)
+    text = url_of(location) if protocol not in ("", "file", "local") else os.fspath(location)
     if isinstance(text, bytes):
         text = os.fsdecode(text)
     if text.startswith("file://"):
@@ -304,6 +304,11 @@ class RemoteSource:
         prefix = path.rstrip("/") + "/"
         with explaining(self.uri):
             found = fs.find(path, detail=True)
+        for name in (name for name, info in found.items() if info["type"] == "link"):
+            raise LinkRefusedError(
+                f"the link {name} in {self.uri} leads to a folder, or nowhere: replace it by what "
+                "it points to, or leave it out"
+            )
         return sorted(
             (
                 _remote_entry(self.uri, fs, name, name.removeprefix(prefix), info)

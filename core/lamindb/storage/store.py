@@ -29,6 +29,7 @@ from lamindb.storage.remote import (
     kind_at,
     lacks_credentials,
     md5_of,
+    rename_or_copy,
     unreachable,
 )
 from lamindb.storage.sources import (
@@ -340,8 +341,7 @@ class Store:
                 return
             fs, origin = filesystem(self.uri(source))
             _, destination = filesystem(self.uri(target))
-            for name in files_below(fs, origin, _is_directory(hash_type)):
-                fs.cp_file(name, destination + name[len(origin) :])
+            rename_or_copy(fs, origin, destination, _is_directory(hash_type))
         self.remove(source, hash_type)
 
     def remove(self, key: str, hash_type: str | None = None) -> None:
@@ -357,6 +357,8 @@ class Store:
             if hash_type != FILE_HASH:
                 with suppress(OSError, NotImplementedError):
                     fs.rmdir(path)  # stores with folders of their own keep empty ones
+            if hasattr(fs, "prune"):
+                fs.prune(path, filesystem(self.root)[1])
 
     def _remove_local(self, path: Path) -> None:
         if path.is_dir() and not path.is_symlink():
