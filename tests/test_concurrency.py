@@ -278,8 +278,10 @@ def locked(*statements: str) -> sqlite3.Connection:
 def check_sigterm_ends(worker: Worker) -> None:
     timer = threading.Timer(20, os.kill, (worker.pid, signal.SIGKILL))
     timer.start()
-    assert worker.wait() == -signal.SIGTERM, worker.output.read_text()
-    timer.cancel()
+    try:
+        assert worker.wait() == -signal.SIGTERM, worker.output.read_text()
+    finally:
+        timer.cancel()
     instance.reset()
     run = ln.select(ln.Run).one()
     assert (run.status, run.error) == ("cancelled", "SIGTERM")
@@ -422,6 +424,7 @@ def end_while_waiting_to_fork() -> None:
         os._exit(0)
 
 
+@pytest.mark.databases("sqlite")  # for others a fork does not wait
 def test_a_process_that_waits_to_fork_ends_at_sigterm(storage: Path, warm: WarmProcess):
     check_sigterm_ends(warm.fork(end_while_waiting_to_fork))
 

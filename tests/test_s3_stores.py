@@ -207,6 +207,24 @@ def test_an_upload_whose_process_is_killed_leaves_no_part(
     assert list(doctor.examine(hashes=True)) == []
 
 
+def test_an_object_is_hashed_though_the_interpreter_ends_that_has_to_find_its_host(
+    bucket: str, s3: str, db: str, tmp_path: Path
+) -> None:
+    boto3.client("s3", endpoint_url=s3).put_object(
+        Bucket=bucket.removeprefix("s3://"), Key="a.csv", Body=b"1\n"
+    )
+    ln.setup.init(storage="./data", db=db)
+    Path("script.py").write_text(
+        f"import lamindb as ln\nln.track(inputs=['{bucket}/a.csv'])\n", encoding="utf-8"
+    )
+    # a name, which an event loop looks up in its pool of threads
+    there = {**os.environ, "AWS_ENDPOINT_URL": s3.replace("127.0.0.1", "localhost")}
+    done = subprocess.run([sys.executable, "script.py"], env=there, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+    [file] = ln.select(ln.Run).one().inputs
+    assert (file.hash, file.hash_note) == (hash_of(b"1\n"), None)
+
+
 def test_doctor_names_the_uploads_of_others_and_ends_those_a_day_old(
     objects: Objects, bucket: str, s3: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

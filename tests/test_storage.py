@@ -402,7 +402,8 @@ def s3_storage(bucket: str, tmp_path: Path) -> Objects:
 def unfinished_uploads(bucket: str, endpoint: str) -> list[Any]:
     import boto3
 
-    client = boto3.client("s3", endpoint_url=endpoint)
+    # boto3's default session would keep the credentials of an earlier test
+    client = boto3.Session().client("s3", endpoint_url=endpoint)
     answer = client.list_multipart_uploads(Bucket=bucket.removeprefix("s3://"))
     return list(answer.get("Uploads", []))
 

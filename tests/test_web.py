@@ -178,7 +178,10 @@ def test_a_person_finds_a_file_its_run_and_its_lineage(server: Server, browser: 
         page.get_by_role("link", name="fit", exact=True).click()
         assert page.locator("section").nth(1).locator("tbody tr").count() == 5
         page.get_by_role("link", name="Out of date").click()
-        assert "Nothing is out of date" in page.locator("main").inner_text()
+        rows = page.locator("main tbody tr").all_inner_texts()
+        # but for the file of the workflow that another test follows, whose last run fails
+        assert [row for row in rows if not row.startswith("drawn.end")] == []
+        assert rows or "Nothing is out of date" in page.locator("main").inner_text()
 
 
 @of_shared_server

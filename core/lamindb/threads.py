@@ -6,6 +6,7 @@ wait for a lock that one of them held. Those of lamindb are renewed in the child
 
 from __future__ import annotations
 
+import importlib
 import os
 import re
 import sys
@@ -13,7 +14,15 @@ import threading
 import warnings
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from typing import TypeVar, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast
+
+if TYPE_CHECKING:
+    from asyncio import AbstractEventLoop
+
+# The interpreter that ends refuses to load it, and fsspec needs it: a remote file that nobody read
+# before a script's end could not be.
+with suppress(RuntimeError):
+    importlib.import_module("concurrent.futures.thread")
 
 # what the names of its threads begin with
 OURS = "lamindb-"
@@ -29,13 +38,34 @@ def mapped(
     initializer: Callable[[], None] | None = None,
 ) -> list[R]:
     """Call a function with each, in threads; in an exit handler, which has none, in turn."""
-    if not each or not threading.main_thread().is_alive():
+    if not each or is_ending():
         return [act(one) for one in each]
     # the interpreter that ends refuses to load it
     from concurrent.futures import ThreadPoolExecutor
 
     with ThreadPoolExecutor(min(at_most, len(each)), initializer=initializer) as pool:
         return list(pool.map(act, each))
+
+
+def is_ending() -> bool:
+    """Whether the exit handlers run: from now on no pool takes work."""
+    return not threading.main_thread().is_alive()
+
+
+def serve_at_exit(loop: AbstractEventLoop) -> None:
+    """Have an event loop still find hosts when the interpreter ends: itself, without its pool."""
+    from concurrent.futures import Future, ThreadPoolExecutor
+
+    class AtOnce(ThreadPoolExecutor):
+        def submit(self, fn: Callable[..., T], /, *args: Any, **kwargs: Any) -> Future[T]:
+            done: Future[T] = Future()
+            try:
+                done.set_result(fn(*args, **kwargs))
+            except Exception as error:  # goes to whoever waits for it
+                done.set_exception(error)
+            return done
+
+    loop.set_default_executor(AtOnce(1))
 
 
 def _before_fork() -> None:

@@ -20,6 +20,7 @@ from lamindb.errors import (
 )
 from lamindb.storage.sftp import SCHEMES, sftp_filesystem
 from lamindb.storage.silence import give_up_on_silence
+from lamindb.threads import is_ending, serve_at_exit
 
 # Tries of botocore, and of s3fs around it. Their own 5 times 5 keep a user waiting for 45 s.
 S3_ATTEMPTS = 3
@@ -82,6 +83,8 @@ def _filesystem(url: str) -> tuple[Any, str]:
         with explaining(url):  # it connects at once
             return sftp_filesystem(first), f"/{below}".rstrip("/") or "/"
     fs, base = url_to_fs(f"{scheme}://{first}", **options)
+    if is_ending() and getattr(fs, "loop", None) is not None:
+        serve_at_exit(fs.loop)
     if url.startswith(_S3):
         fs.retries = S3_RETRIES
         give_up_on_silence(fs)
