@@ -6,6 +6,7 @@ import os
 import socket
 import subprocess
 import sys
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -63,13 +64,19 @@ def recover(server: SFTPServer) -> None:
 
 
 @pytest.fixture
-def root(server: SFTPServer, tmp_path: Path) -> str:
-    return f"{server.url}/{tmp_path.name}/some folder"
+def place() -> str:
+    """Return the name of a folder that no other test has used: the server outlives them."""
+    return uuid.uuid4().hex
 
 
 @pytest.fixture
-def served(server: SFTPServer, tmp_path: Path) -> Path:
-    return server.folder / tmp_path.name / "some folder"
+def root(server: SFTPServer, place: str) -> str:
+    return f"{server.url}/{place}/some folder"
+
+
+@pytest.fixture
+def served(server: SFTPServer, place: str) -> Path:
+    return server.folder / place / "some folder"
 
 
 @pytest.fixture
