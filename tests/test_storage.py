@@ -29,6 +29,7 @@ from hypothesis.stateful import (
 )
 
 import lamindb as ln
+from fault_proxy import unfinished_uploads
 from lamindb import instance
 from lamindb.config import cache_dir
 from lamindb.errors import (
@@ -397,15 +398,6 @@ def test_the_bytes_of_a_file_registered_in_place_are_not_touched(
 def s3_storage(bucket: str, tmp_path: Path) -> Objects:
     ln.setup.init(storage=bucket, db=f"sqlite:///{tmp_path / 'records.sqlite'}")
     return Objects(bucket)
-
-
-def unfinished_uploads(bucket: str, endpoint: str) -> list[Any]:
-    import boto3
-
-    # boto3's default session would keep the credentials of an earlier test
-    client = boto3.Session().client("s3", endpoint_url=endpoint)
-    answer = client.list_multipart_uploads(Bucket=bucket.removeprefix("s3://"))
-    return list(answer.get("Uploads", []))
 
 
 @pytest.fixture

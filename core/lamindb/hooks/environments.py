@@ -25,23 +25,19 @@ def environment() -> str:
 def forget() -> None:
     """Tell of the environment again when it is next asked for: another instance listens now."""
     _tell.cache_clear()
-    _seen.cache_clear()
-
-
-def this_environment() -> EnvironmentSeen:
-    """Return this process's environment without telling of it."""
-    return _seen()
+    this_environment.cache_clear()
 
 
 @cache
 def _tell(pid: int) -> str:
-    event = _seen()
+    event = this_environment()
     emit(event)
     return event.id
 
 
 @cache
-def _seen() -> EnvironmentSeen:
+def this_environment() -> EnvironmentSeen:
+    """Return this process's environment without telling of it."""
     python, packages = python_version(), installed_packages()
     content = json.dumps([python, packages], sort_keys=True).encode()
     md5 = hashlib.md5(content, usedforsecurity=False).digest()
