@@ -86,6 +86,43 @@ def test_a_stopped_workflow_is_cancelled_and_ends_as_without_us(
     assert ("slow.txt" in {file["key"] for file in records.files}) == (slow == "completed")
 
 
+KILLED_BY_ITS_JOB = """
+import os
+from lamindb_snakemake import writer
+# what writes down is as late as on the busiest machine
+writer._PAUSE_S = 60.0
+os.environ.setdefault("WORKFLOW_PID", str(os.getpid()))
+
+rule quick:
+    output: "quick.txt"
+    shell: "sleep 1; echo quick > {output}"
+
+rule deadly:
+    input: "quick.txt"
+    output: "deadly.txt"
+    KILL
+"""
+
+
+@pytest.mark.parametrize(
+    "kill",
+    [
+        pytest.param("shell: 'kill -9 $WORKFLOW_PID'", id="shell"),
+        pytest.param("run: os.kill(int(os.environ['WORKFLOW_PID']), 9)", id="run"),
+    ],
+)
+def test_what_was_before_a_job_is_kept_though_the_job_kills_its_workflow_at_once(
+    project: Project, kill: str
+):
+    project.snakefile(KILLED_BY_ITS_JOB.replace("KILL", kill))
+    done = wait(project.start("deadly.txt"))
+    assert done.code == -signal.SIGKILL, done.err
+    records = project.records()
+    assert records.statuses() == {"quick": "completed", "deadly": "aborted"}
+    assert records.linked(records.job("quick"), "output") == {"quick.txt"}
+    assert records.file("quick.txt")["hash"]
+
+
 def test_a_killed_workflow_is_seen_and_found_dead_on_the_next_look(project: Project):
     project.snakefile(SNAKEFILE)
     process = project.start()

@@ -140,7 +140,7 @@ class SpawnSubprocess(_Subprocess):
     @property
     def check_call(self) -> Callable[..., Any]:
         try:
-            given = self._environment_of(sys._getframe(1).f_locals["job"])
+            given = self._environment_of(sys._getframe(1).f_locals["job"].jobid)
         except Exception:  # the job's process starts as it would without us
             given = None
         if not given:
@@ -149,9 +149,14 @@ class SpawnSubprocess(_Subprocess):
 
 
 def give_to_spawned(
-    executor: Any, environment_of: Callable[[Any], Environment | None]
+    executor: Any,
+    environment_of: Callable[[Any], Environment | None],
+    environment_of_submitted: Callable[[Any], Environment | None],
 ) -> Callable[[], None]:
     """Add to the variables of the ``snakemake`` that an executor starts for a job or group.
+
+    Args: environment_of: those of a job's number, asked by the job's own thread;
+        environment_of_submitted: those of a job or group, asked by the scheduler's thread.
 
     Returns: a function that ends this.
     """
@@ -164,7 +169,7 @@ def give_to_spawned(
     def get_job_exec_prefix(job: Any) -> str:
         prefix: str = former(job)
         try:
-            given = environment_of(job)
+            given = environment_of_submitted(job)
         except Exception:  # the job is submitted as it would be without us
             given = None
         if not given:

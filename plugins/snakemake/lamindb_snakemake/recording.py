@@ -11,6 +11,7 @@ import datetime as dt
 import logging
 import os
 import sys
+import threading
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
@@ -41,6 +42,7 @@ logger = logging.getLogger("lamindb")
 
 ENGINE = "snakemake"
 _DRAIN_S = 10.0
+_TOLD_S = 5.0
 _HASHING_S = 300.0
 
 
@@ -50,7 +52,8 @@ class JobState:
 
     Attributes: error: what Snakemake said of its failure; held: path → its output, held open
         because it will be gone when the job has ended; late: inputs that were not there when it
-        was submitted, since others of its group made them.
+        was submitted, since others of its group made them; told: set once its start is on disk,
+        and forgotten then.
     """
 
     run: str
@@ -63,6 +66,7 @@ class JobState:
     error: str | None = None
     held: dict[str, Held | Content] = field(default_factory=dict)
     late: list[Seen] = field(default_factory=list)
+    told: threading.Event | None = field(default_factory=threading.Event)
 
 
 class Recording:
@@ -81,6 +85,7 @@ class Recording:
         self._namer: Namer | None = None
         self._has_begun = self._is_cancelled = self._is_over = False
         self._failed: dict[int, JobState] = {}
+        self._behind: JobState | None = None
         self._broken_by: str | None = None
         self.last_error: str | None = None
 
@@ -103,7 +108,9 @@ class Recording:
         inputs = _gathered(self._files.inputs(job))
         state.late = [seen for seen in inputs if seen.is_missing]
         inputs = [seen for seen in inputs if not seen.is_missing]
-        self._writer.put(partial(self._write_start, state, at, dict(said), inputs))
+        self._writer.put(partial(self._write_start, state, at, dict(said)))
+        if inputs:
+            self._writer.put(partial(self._write_inputs, state, at, inputs))
 
     def job_completed(self, job: Any) -> None:
         """Called once a job's outputs are final, and before temporary ones are removed."""
@@ -171,6 +178,19 @@ class Recording:
     def run_of(self, jobid: Any) -> str | None:
         state = self._jobs.get(jobid)
         return state.run if state is not None else None
+
+    def wait_until_told(self, jobid: Any) -> None:
+        """Wait until the start of a job, and all that was before, is on disk.
+
+        Called by the job's own thread before its process starts, which may be the end of this one.
+        Where writing takes too long the job goes on, and none waits until that is written.
+        """
+        state = self._jobs.get(jobid)
+        told = state.told if state is not None else None
+        if told is None or (self._behind is not None and self._behind.told is not None):
+            return
+        self._writer.hurry()
+        self._behind = None if told.wait(_TOLD_S) else state
 
     # --- by Snakemake's threads -------------------------------------------------------------------
 
@@ -254,9 +274,15 @@ class Recording:
         # older versions close no handlers; registered now, it is called before the recorder ends
         atexit.register(self.finish)
 
-    def _write_start(
-        self, state: JobState, at: dt.datetime, said: Mapping[str, Any], inputs: list[Seen]
-    ) -> None:
+    def _write_start(self, state: JobState, at: dt.datetime, said: Mapping[str, Any]) -> None:
+        try:
+            self._tell_start(state, at, said)
+        finally:
+            told, state.told = state.told, None
+            if told is not None:
+                told.set()
+
+    def _tell_start(self, state: JobState, at: dt.datetime, said: Mapping[str, Any]) -> None:
         job = state.job
         assert self._namer is not None
         script = mapping.script_of(job)
@@ -280,7 +306,6 @@ class Recording:
             details=mapping.job_details(job, script, said),
         )
         emit(state.start)
-        self._write_inputs(state, at, inputs)
 
     def _write_inputs(self, state: JobState, at: dt.datetime, inputs: list[Seen]) -> None:
         for seen in inputs:

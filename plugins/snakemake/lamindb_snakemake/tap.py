@@ -154,7 +154,11 @@ class Tap(logging.Handler):
             run = recording.run_of(jobid)
             return channel.variables(run, {}, self._options.instance) if run else None
 
-        def environment_of_group(job: Any) -> dict[str, str] | None:
+        def environment_of_started(jobid: Any) -> dict[str, str] | None:
+            recording.wait_until_told(jobid)
+            return environment_of(jobid)
+
+        def environment_of_submitted(job: Any) -> dict[str, str] | None:
             if not job.is_group():
                 return environment_of(job.jobid)
             members = {
@@ -166,9 +170,11 @@ class Tap(logging.Handler):
 
         for executor in {scheduler._executor, scheduler._local_executor} - {None}:
             _before(executor, "cancel", lambda *_: recording.cancelled(sys.exc_info()[1]))
-            self._undo.append(channel.give_to_spawned(executor, environment_of_group))
+            self._undo.append(
+                channel.give_to_spawned(executor, environment_of_started, environment_of_submitted)
+            )
         caching.watch(workflow, recording.job_cached)
-        self._undo.append(channel.give_to_shells(environment_of))
+        self._undo.append(channel.give_to_shells(environment_of_started))
         channel.run_of_job = recording.run_of
 
     def _finish(self) -> None:

@@ -1,7 +1,7 @@
 """A thread that does what an engine's threads must not wait for, in the order of their asking.
 
 It looks for work twenty times a second rather than being woken for each act: waking it would take
-the interpreter's lock from the thread that has just asked.
+the interpreter's lock from the thread that has just asked. Who has to wait for an act wakes it.
 """
 
 from __future__ import annotations
@@ -35,6 +35,10 @@ class Writer:
             self._thread = threading.Thread(target=self._work, name=self._name, daemon=True)
             self._thread.start()
 
+    def hurry(self) -> None:
+        """Have what was put before run now."""
+        self._hurry.set()
+
     def end(self, timeout_s: float) -> bool:
         """Wait until everything is done; False when that takes longer, and is then given up."""
         self._is_ending = True
@@ -48,6 +52,7 @@ class Writer:
 
     def _work(self) -> None:
         while True:
+            self._hurry.clear()
             while self._acts:
                 self._run(self._acts.popleft())
             if self._is_ending:
