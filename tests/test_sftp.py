@@ -59,6 +59,10 @@ def server(serving: SFTPServer, monkeypatch: pytest.MonkeyPatch) -> Iterator[SFT
 def recover(server: SFTPServer) -> None:
     server.changes_left = None
     server.stop()
+    for fs in list(sftp._filesystem_class()._cache.values()):
+        # a thread of the client's: until it has ended, the connection looks alive
+        if (transport := fs.client.get_transport()) is not None:
+            transport.join(20)
     server.start()
     SFTPFileSystem.clear_instance_cache()  # the tests' own connections
 
