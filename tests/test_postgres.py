@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +40,7 @@ from lamindb.hooks import (
     emit,
     run_id,
 )
+from lamindb.recording.state import FileState
 from postgres import Server
 from test_schema import write_second_migration
 
@@ -233,6 +235,30 @@ def test_an_output_taken_back_while_its_run_ends_leaves_what_the_end_says(
     recording.record_files(here, [back])
     ending.join()
     assert (ln.select(ln.Run).one().details or {}).keys() == {"test", "lamindb"}
+
+
+def test_a_run_is_not_deleted_while_its_files_are_recorded(
+    lab: config.InstanceConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here, run, output = instance.current(), run_id("test", "1"), Path("out.txt").resolve()
+    output.touch()
+    recording.record_runs(here, [RunStarted(run=run, engine="test")])
+
+    def delete_it() -> None:
+        with psycopg.connect(plain(lab.db)) as other, suppress(psycopg.errors.ForeignKeyViolation):
+            other.execute("DELETE FROM run WHERE id = %s", [run])
+
+    deleting = threading.Thread(target=delete_it)
+
+    def state_once_it_is_deleted(*given: Any) -> FileState:
+        deleting.start()
+        deleting.join(1.0)  # or it waits for us
+        return FileState(*given)
+
+    monkeypatch.setattr("lamindb.recording.files.FileState", state_once_it_is_deleted)
+    recording.record_files(here, [FileWritten(run=run, uri=str(output))])
+    deleting.join()
+    assert ln.select(ln.File, key="out.txt").one().run.id == run
 
 
 def test_a_reader_sees_one_state_whatever_others_write_meanwhile(

@@ -15,7 +15,9 @@ from lamindb.instance import Instance
 def add_stubs(
     connection: Connection, here: Instance, runs: Iterable[tuple[str, dt.datetime]]
 ) -> None:
-    """Make sure that rows of these runs are there: their own events complete them later.
+    """Make sure that rows of these runs are there, and stay until the transaction's end.
+
+    Their own events complete them later.
 
     Args: runs: id, and when it was first heard of.
     """
@@ -24,8 +26,9 @@ def add_stubs(
         first_heard[run_id] = min(at, first_heard.get(run_id, at))
     # most are there: to look is cheaper than to insert in vain
     for chunk in chunked(first_heard):
+        there = select(schema.run.c.id).where(schema.run.c.id.in_(chunk)).order_by(schema.run.c.id)
         for run_id in connection.execute(
-            select(schema.run.c.id).where(schema.run.c.id.in_(chunk))
+            there.with_for_update(read=True, key_share=True)
         ).scalars():
             del first_heard[run_id]
     stubs = [
