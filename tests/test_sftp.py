@@ -88,6 +88,18 @@ def db(tmp_path: Path) -> str:
     return f"sqlite:///{tmp_path / 'records.sqlite'}"
 
 
+class Served(Objects):
+    """Puts objects onto the server's disk: old versions of fsspec's own client cannot always."""
+
+    def __init__(self, root: str, folder: Path) -> None:
+        super().__init__(root)
+        self._folder = folder
+
+    def put(self, key: str, content: bytes) -> str:
+        local_file(self._folder, key, content)
+        return f"{self.root}/{key}"
+
+
 class TestSFTP(StagingContract, StorageContract):
     is_local = False
     type = "sftp"
@@ -96,6 +108,11 @@ class TestSFTP(StagingContract, StorageContract):
     @pytest.fixture
     def root(self, root: str) -> str:
         return root
+
+    @pytest.fixture
+    def objects(self, root: str, served: Path, db: str) -> Objects:
+        ln.setup.init(storage=root, name="suite", db=db)
+        return Served(root, served)
 
     def text_of(self, path: Any) -> str:
         """A UPath's own text leaves out the host."""
