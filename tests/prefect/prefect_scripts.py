@@ -168,6 +168,8 @@ class Runner:
         """Run a script to its end, which has to be a good one."""
         script = self.start(code, imports=imports, **environment)
         assert script.wait() == 0, script.out + script.err
+        # what a busy machine left no time to record is recorded by the next opening
+        ln.setup.close()
         return script
 
     def start(
