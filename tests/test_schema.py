@@ -302,7 +302,7 @@ def test_an_older_sqlite_database_is_backed_up_and_upgraded_when_it_is_opened(
     connection.close()
     assert (found, version) == ([(None, user.handle)], [("0002",)])
     (backup,) = path.parent.glob("*.backup")
-    with sqlite3.connect(backup) as connection:
+    with closing(sqlite3.connect(backup)) as connection:
         assert connection.execute("SELECT handle FROM user").fetchall() == [(user.handle,)]
         assert connection.execute(f"SELECT * FROM {migrate.VERSION_TABLE}").fetchall() == [
             ("0001",)
@@ -405,6 +405,19 @@ def test_a_failing_migration_leaves_the_database_as_it_was(
     connection.close()
     assert "nickname" not in columns
     assert version == [("0001",)]
+
+
+def test_a_connection_in_use_when_its_database_is_left_is_closed_when_it_is_given_back(
+    tmp_path: Path,
+) -> None:
+    database = Database(ln.setup.init(storage=tmp_path / "storage"))
+    with database.read() as connection:
+        driver = connection.connection.driver_connection
+        database.dispose()
+        assert connection.exec_driver_sql("SELECT 1").scalar() == 1
+    assert isinstance(driver, sqlite3.Connection)
+    with pytest.raises(sqlite3.ProgrammingError, match="closed database"):
+        driver.execute("SELECT 1")
 
 
 def test_a_newer_database_is_refused_and_left_alone(

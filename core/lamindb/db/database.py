@@ -142,6 +142,9 @@ class Database:
     def dispose(self, *, close: bool = True) -> None:
         """Drop the connections; a forked child must not close those of its parent."""
         if self._engine is not None:
+            if close:
+                # those that other threads use are given back to a pool that nobody asks any more
+                event.listen(self._engine.pool, "checkin", _close_returned)
             self._engine.dispose(close=close)
             self._engine = None
 
@@ -271,6 +274,11 @@ def _open(path: Path, options: str) -> _PatientConnection:
         connection.close()
         raise
     return connection
+
+
+def _close_returned(connection: Any, record: Any) -> None:
+    if connection is not None:
+        record.close()
 
 
 def _close_if_for_reading(connection: sqlite3.Connection | None, record: Any) -> None:
