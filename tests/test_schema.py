@@ -8,8 +8,10 @@ import shutil
 import sqlite3
 import subprocess
 import sys
+import threading
 import zipfile
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 
@@ -25,7 +27,7 @@ import lamindb as ln
 from lamindb import config, instance
 from lamindb.config import InstanceConfig
 from lamindb.db import migrate, schema
-from lamindb.db.database import Database, create_sqlite_file
+from lamindb.db.database import Database, _sqlite_engine, create_sqlite_file
 from lamindb.errors import DatabaseCorruptError, DatabaseOutdatedError, DatabaseTooNewError
 
 ROOT = Path(__file__).parent.parent
@@ -418,6 +420,23 @@ def test_a_connection_in_use_when_its_database_is_left_is_closed_when_it_is_give
     assert isinstance(driver, sqlite3.Connection)
     with pytest.raises(sqlite3.ProgrammingError, match="closed database"):
         driver.execute("SELECT 1")
+
+
+def test_threads_that_connect_at_once_share_their_connections(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    database = Database(ln.setup.init(storage=tmp_path / "storage"))
+    meet = threading.Barrier(2, timeout=10)
+
+    def engine_made_by_both(path: Path) -> sa.Engine:
+        meet.wait()
+        return _sqlite_engine(path)
+
+    monkeypatch.setattr("lamindb.db.database._sqlite_engine", engine_made_by_both)
+    with ThreadPoolExecutor(2) as pool:
+        first, second = pool.map(lambda _: database.engine, range(2))
+    assert first is second is database.engine
+    database.dispose()
 
 
 def test_a_newer_database_is_refused_and_left_alone(

@@ -62,15 +62,20 @@ class Database:
 
     def __init__(self, config: InstanceConfig) -> None:
         self.config = config
-        self._engine: Engine | None = None
+        # one, or none
+        self._engines: dict[str, Engine] = {}
         _databases.add(self)
 
     @property
     def engine(self) -> Engine:
-        if self._engine is None:
+        url = self.config.db
+        engine = self._engines.get(url)
+        if engine is None:
             path = self.config.sqlite_path
-            self._engine = server_engine(self.config) if path is None else _sqlite_engine(path)
-        return self._engine
+            made = server_engine(self.config) if path is None else _sqlite_engine(path)
+            # another thread may have made one at the same time, and have connected
+            engine = self._engines.setdefault(url, made)
+        return engine
 
     @property
     def is_sqlite(self) -> bool:
@@ -141,12 +146,12 @@ class Database:
 
     def dispose(self, *, close: bool = True) -> None:
         """Drop the connections; a forked child must not close those of its parent."""
-        if self._engine is not None:
+        engine = self._engines.pop(self.config.db, None)
+        if engine is not None:
             if close:
                 # those that other threads use are given back to a pool that nobody asks any more
-                event.listen(self._engine.pool, "checkin", _close_returned)
-            self._engine.dispose(close=close)
-            self._engine = None
+                event.listen(engine.pool, "checkin", _close_returned)
+            engine.dispose(close=close)
 
     @contextmanager
     def _connecting(self) -> Iterator[None]:
