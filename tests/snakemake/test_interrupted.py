@@ -86,21 +86,23 @@ def test_a_stopped_workflow_is_cancelled_and_ends_as_without_us(
     assert ("slow.txt" in {file["key"] for file in records.files}) == (slow == "completed")
 
 
-KILLED_BY_ITS_JOB = """
-import os
-from lamindb_snakemake import writer
 # what writes down is as late as on the busiest machine
+LATE = """
+import os, time
+from lamindb_snakemake import recording, writer
+recording._TOLD_S = 40.0
 writer._PAUSE_S = 60.0
+
+def late(self, act, run=writer.Writer._run):
+    time.sleep(PAUSE)
+    run(self, act)
+
+writer.Writer._run = late
 os.environ.setdefault("WORKFLOW_PID", str(os.getpid()))
 
 rule quick:
     output: "quick.txt"
     shell: "sleep 1; echo quick > {output}"
-
-rule deadly:
-    input: "quick.txt"
-    output: "deadly.txt"
-    KILL
 """
 
 
@@ -114,13 +116,64 @@ rule deadly:
 def test_what_was_before_a_job_is_kept_though_the_job_kills_its_workflow_at_once(
     project: Project, kill: str
 ):
-    project.snakefile(KILLED_BY_ITS_JOB.replace("KILL", kill))
+    rule = f"""
+rule deadly:
+    input: "quick.txt"
+    output: "deadly.txt"
+    {kill}
+"""
+    project.snakefile(LATE.replace("PAUSE)", "0.3)") + rule)
     done = wait(project.start("deadly.txt"))
     assert done.code == -signal.SIGKILL, done.err
     records = project.records()
     assert records.statuses() == {"quick": "completed", "deadly": "aborted"}
     assert records.linked(records.job("quick"), "output") == {"quick.txt"}
     assert records.file("quick.txt")["hash"]
+
+
+@pytest.mark.parametrize(
+    "rule",
+    [
+        pytest.param("shell: 'touch {output}; sleep 20'", id="shell"),
+        pytest.param("run: open(output[0], 'w'); time.sleep(20)", id="run"),
+    ],
+)
+def test_a_job_that_waits_for_what_is_late_does_not_start_after_ctrl_c(project: Project, rule: str):
+    rule = f"""
+rule long:
+    input: "quick.txt"
+    output: "long.txt"
+    {rule}
+"""
+    project.snakefile(LATE.replace("PAUSE)", "0.8)") + rule)
+    process = project.start("long.txt")
+    said = iter(process.stderr.readline, "")
+    assert any("rule long:" in line for line in said)
+    os.killpg(process.pid, signal.SIGINT)
+    done = wait(process)
+    assert done.code == 1, done.err
+    assert not (project.folder / "long.txt").exists()
+    assert project.records().statuses() == {"quick": "completed", "long": "cancelled"}
+
+
+def test_a_child_that_the_code_of_a_job_forks_waits_for_nobody(project: Project):
+    rule = """
+rule forks:
+    input: "quick.txt"
+    output: "forked.txt"
+    run:
+        import signal
+        child = os.fork()
+        if child == 0:
+            signal.alarm(15)
+            shell("touch {output}")
+            os._exit(0)
+        assert os.waitpid(child, 0)[1] == 0
+"""
+    project.snakefile(LATE.replace("PAUSE)", "0)") + rule)
+    done = wait(project.start("--force-use-threads", "forked.txt"))
+    assert done.code == 0, done.err
+    assert project.records().statuses() == {"quick": "completed", "forks": "completed"}
 
 
 def test_a_killed_workflow_is_seen_and_found_dead_on_the_next_look(project: Project):

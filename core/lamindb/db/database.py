@@ -34,6 +34,8 @@ if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
 _WRITE = "lamindb_write"
+# of an engine that is disposed of: its connections are closed when they are given back
+_LEFT = "lamindb_left"
 # for how long a connection waits for a lock now
 _TIMEOUT = "lamindb_timeout"
 # SQLite waits for a lock no longer than this at once: meanwhile Python cannot handle a signal
@@ -73,6 +75,7 @@ class Database:
         if engine is None:
             path = self.config.sqlite_path
             made = server_engine(self.config) if path is None else _sqlite_engine(path)
+            _close_once_left(made)
             # another thread may have made one at the same time, and have connected
             engine = self._engines.setdefault(url, made)
         return engine
@@ -149,8 +152,7 @@ class Database:
         engine = self._engines.pop(self.config.db, None)
         if engine is not None:
             if close:
-                # those that other threads use are given back to a pool that nobody asks any more
-                event.listen(engine.pool, "checkin", _close_returned)
+                engine.update_execution_options(**{_LEFT: True})
             engine.dispose(close=close)
 
     @contextmanager
@@ -281,9 +283,14 @@ def _open(path: Path, options: str) -> _PatientConnection:
     return connection
 
 
-def _close_returned(connection: Any, record: Any) -> None:
-    if connection is not None:
-        record.close()
+def _close_once_left(engine: Engine) -> None:
+    """Close connections that are given back when nobody will ask for one again."""
+
+    def close(connection: Any, record: Any) -> None:
+        if connection is not None and engine.get_execution_options().get(_LEFT):
+            record.close()
+
+    event.listen(engine, "checkin", close)
 
 
 def _close_if_for_reading(connection: sqlite3.Connection | None, record: Any) -> None:

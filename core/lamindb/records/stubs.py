@@ -15,9 +15,9 @@ from lamindb.instance import Instance
 def add_stubs(
     connection: Connection, here: Instance, runs: Iterable[tuple[str, dt.datetime]]
 ) -> None:
-    """Make sure that rows of these runs are there, and stay until the transaction's end.
+    """Make sure that rows of these runs are there: their own events complete them later.
 
-    Their own events complete them later.
+    Those that are there stay until the transaction's end.
 
     Args: runs: id, and when it was first heard of.
     """
@@ -25,7 +25,7 @@ def add_stubs(
     for run_id, at in runs:
         first_heard[run_id] = min(at, first_heard.get(run_id, at))
     # most are there: to look is cheaper than to insert in vain
-    for chunk in chunked(first_heard):
+    for chunk in chunked(sorted(first_heard)):
         there = select(schema.run.c.id).where(schema.run.c.id.in_(chunk)).order_by(schema.run.c.id)
         for run_id in connection.execute(
             there.with_for_update(read=True, key_share=True)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import os
 import shlex
+import signal
 import sys
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -21,6 +22,10 @@ INSTANCE = "LAMINDB_INSTANCE"
 _MOST_MEMBERS = 1_000
 
 Environment = Mapping[str, str]
+
+
+class NotStartedError(Exception):
+    """A job's process is not to be started: those of the others have just been interrupted."""
 
 
 def job_name(rule: str, wildcards: Mapping[str, Any]) -> str:
@@ -121,6 +126,9 @@ class ShellSubprocess(_Subprocess):
             given = self._environment_of(jobid) if jobid is not None else None
             if given:
                 kwargs["env"] = {**(kwargs.get("env") or os.environ), **given}
+        except NotStartedError:
+            # as if it had been there already
+            raise self._real.CalledProcessError(-signal.SIGINT, args[0]) from None
         except Exception:  # noqa: S110 - the job's process starts as it would without us
             pass
         return self._real.Popen(*args, **kwargs)
@@ -141,6 +149,8 @@ class SpawnSubprocess(_Subprocess):
     def check_call(self) -> Callable[..., Any]:
         try:
             given = self._environment_of(sys._getframe(1).f_locals["job"].jobid)
+        except NotStartedError:
+            raise self._real.CalledProcessError(-signal.SIGINT, "snakemake") from None
         except Exception:  # the job's process starts as it would without us
             given = None
         if not given:

@@ -42,7 +42,8 @@ logger = logging.getLogger("lamindb")
 
 ENGINE = "snakemake"
 _DRAIN_S = 10.0
-_TOLD_S = 5.0
+# what was told before may be many files to read
+_TOLD_S = 2.0
 _HASHING_S = 300.0
 
 
@@ -78,12 +79,14 @@ class Recording:
         self.run = run_id(ENGINE, self.id)
         self.options = options
         self.base = os.getcwd()  # noqa: PTH109 - paths are joined a thousand times
+        self._pid = os.getpid()
         self._started = started
         self._writer = Writer("lamindb-snakemake")
         self._files = Files(self.base, options)
         self._jobs: dict[int, JobState] = {}
         self._namer: Namer | None = None
         self._has_begun = self._is_cancelled = self._is_over = False
+        self._is_interrupted = False
         self._failed: dict[int, JobState] = {}
         self._behind: JobState | None = None
         self._broken_by: str | None = None
@@ -153,6 +156,7 @@ class Recording:
         Args: reason: what Snakemake is handling: an interrupt, or an error of the workflow's own.
         """
         self._is_cancelled = True
+        self._is_interrupted = isinstance(reason, KeyboardInterrupt)
         if isinstance(reason, Exception):
             self._broken_by = f"{type(reason).__name__}: {reason}"
 
@@ -179,18 +183,24 @@ class Recording:
         state = self._jobs.get(jobid)
         return state.run if state is not None else None
 
-    def wait_until_told(self, jobid: Any) -> None:
+    def wait_until_told(self, jobid: Any) -> bool:
         """Wait until the start of a job, and all that was before, is on disk.
 
         Called by the job's own thread before its process starts, which may be the end of this one.
         Where writing takes too long the job goes on, and none waits until that is written.
+
+        Returns: False where the workflow was interrupted meanwhile, as its jobs were.
         """
         state = self._jobs.get(jobid)
         told = state.told if state is not None else None
-        if told is None or (self._behind is not None and self._behind.told is not None):
-            return
+        # nobody writes in a child that the code of a job has forked
+        if told is None or self._pid != os.getpid():
+            return True
+        if self._behind is not None and self._behind.told is not None:
+            return True
         self._writer.hurry()
         self._behind = None if told.wait(_TOLD_S) else state
+        return not self._is_interrupted
 
     # --- by Snakemake's threads -------------------------------------------------------------------
 

@@ -155,7 +155,8 @@ class Tap(logging.Handler):
             return channel.variables(run, {}, self._options.instance) if run else None
 
         def environment_of_started(jobid: Any) -> dict[str, str] | None:
-            recording.wait_until_told(jobid)
+            if not recording.wait_until_told(jobid):
+                raise channel.NotStartedError
             return environment_of(jobid)
 
         def environment_of_submitted(job: Any) -> dict[str, str] | None:
