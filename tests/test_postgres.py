@@ -16,7 +16,8 @@ from typing import Any
 import psycopg
 import pytest
 from click.testing import CliRunner
-from sqlalchemy import select, text, update
+from sqlalchemy import bindparam, select, text, update
+from sqlalchemy.exc import IntegrityError
 
 import lamindb as ln
 from forking import WarmProcess
@@ -199,6 +200,19 @@ def deadlocks(lab: config.InstanceConfig) -> int:
         ).fetchone()
     assert row is not None
     return int(row[0])
+
+
+def test_what_is_done_again_is_not_spoken_of(
+    lab: config.InstanceConfig, caplog: pytest.LogCaptureFixture
+) -> None:
+    here = instance.current()
+    recording.record_runs(here, [RunStarted(run="r1", engine="test")])
+    change = update(schema.run).where(schema.run.c.id == "r1")
+    change = change.values(created_by_id=bindparam("by"))
+    # what the first is refused for is known while the last are on their way
+    with pytest.raises(IntegrityError), here.begin() as connection:
+        connection.execute(change, [{"by": "nobody"}] * 3000)
+    assert caplog.text == ""
 
 
 def test_a_lock_that_somebody_keeps_is_waited_for_no_longer_than_was_said(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import random
 import time
 from collections.abc import Callable
@@ -48,6 +49,7 @@ def server_engine(config: InstanceConfig) -> Engine:
         max_overflow=-1,
         json_serializer=_as_json,
     )
+    logging.getLogger("psycopg").addFilter(_is_news)
     event.listen(engine, "do_connect", _connect)
     event.listen(engine, "connect", _set_up)
     event.listen(engine, "begin", _begin)
@@ -76,6 +78,11 @@ def retried(write: Callable[[], T], *errors: type[Exception]) -> T:
 def pause(tries: int) -> None:
     """Wait before a transaction that others came in between of is tried again."""
     time.sleep(random.uniform(0.0, 0.05 * 2**tries))  # noqa: S311 - so that two do not meet again
+
+
+def _is_news(record: logging.LogRecord) -> bool:
+    """Drop what psycopg says of statements on their way when it raises that another has failed."""
+    return not str(record.msg).startswith("error ignored terminating")
 
 
 def _connect(dialect: Any, record: Any, arguments: Any, options: Any) -> Any:
