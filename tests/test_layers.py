@@ -10,7 +10,7 @@ import pytest
 # The modules directly under lamindb, lowest layer first. A module imports those of its own
 # layer and of the layers before it.
 LAYERS: list[set[str]] = [
-    {"errors", "identifiers", "_version"},
+    {"errors", "identifiers", "modules", "_version"},
     {"config", "display"},
     {"hooks", "processes", "threads", "dev", "rules", "endings", "mainflow"},
     {"formats", "lanes", "spool", "lastwords", "progress"},

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import datetime as dt
 import json
-import sys
 from typing import Any
+
+from lamindb.modules import loaded
 
 STATUS_STYLES = {
     "started": "cyan",
@@ -80,6 +81,6 @@ def counted(number: int, what: str) -> str:
 
 def in_notebook() -> bool:
     """Whether what is displayed here is rendered: in a notebook's kernel."""
-    ipython = sys.modules.get("IPython")  # who is in a notebook has imported it
-    shell = ipython.get_ipython() if ipython is not None else None
+    get_ipython = loaded("IPython", "get_ipython")  # who is in a notebook has imported it
+    shell = get_ipython() if get_ipython is not None else None
     return shell is not None and hasattr(shell, "kernel")

@@ -7,6 +7,8 @@ import threading
 from types import FrameType
 from typing import Any
 
+from lamindb.modules import loaded
+
 
 def is_main_flow() -> bool:
     """Whether this is what the process itself does, not a thread or task beside others."""
@@ -31,11 +33,11 @@ def _main_task() -> Any:
 
 def current_task() -> Any:
     """The asyncio task that this is, but not one in which a notebook runs a cell."""
-    asyncio = sys.modules.get("asyncio")
-    if asyncio is None:
+    running_task = loaded("asyncio", "current_task")
+    if running_task is None:
         return None
     try:
-        task = asyncio.current_task()
+        task = running_task()
     except RuntimeError:  # no loop runs in this thread
         return None
     frame = getattr(task.get_coro(), "cr_frame", None) if task is not None else None

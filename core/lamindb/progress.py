@@ -16,6 +16,7 @@ from contextvars import ContextVar
 from typing import TYPE_CHECKING, Literal
 
 from lamindb.display import printable
+from lamindb.modules import loaded
 
 if TYPE_CHECKING:
     from rich.progress import Progress
@@ -147,8 +148,8 @@ def _has_terminal() -> bool:
     if threading.current_thread() is not threading.main_thread():
         return False  # several would draw at once, or the web app on the terminal it came from
     # a pool's processes would draw all at once
-    process = sys.modules.get("multiprocessing.process")
-    if process is not None and process.parent_process() is not None:
+    parent_process = loaded("multiprocessing.process", "parent_process")
+    if parent_process is not None and parent_process() is not None:
         return False
     try:
         return stream.isatty()

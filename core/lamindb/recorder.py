@@ -10,7 +10,6 @@ from __future__ import annotations
 import atexit
 import logging
 import os
-import sys
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -37,6 +36,7 @@ from lamindb.hooks.events import (
     RunLinked,
     RunStarted,
 )
+from lamindb.modules import loaded
 
 if TYPE_CHECKING:
     from lamindb.instance import Instance
@@ -346,8 +346,8 @@ def _watch_exit() -> None:
     if _watching_pid is None:
         atexit.register(close)  # forked children inherit it
     _watching_pid = os.getpid()
-    multiprocessing = sys.modules.get("multiprocessing")
-    if multiprocessing is not None and multiprocessing.parent_process() is not None:
+    parent_process = loaded("multiprocessing", "parent_process")
+    if parent_process is not None and parent_process() is not None:
         # such a child ends without atexit
         from multiprocessing.util import Finalize
 

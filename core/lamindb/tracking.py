@@ -33,6 +33,7 @@ from lamindb.errors import (
 from lamindb.hooks import RunFinished, RunStarted, Tracking, environment, manager
 from lamindb.hooks.environments import this_environment
 from lamindb.instance import Instance
+from lamindb.modules import loaded
 from lamindb.records import active
 from lamindb.records.active import context as context
 from lamindb.records.adding import write_row
@@ -417,8 +418,8 @@ def _watch_process() -> None:
         if hasattr(os, "register_at_fork"):
             os.register_at_fork(after_in_child=_after_fork)
     _watching_pid = os.getpid()
-    multiprocessing = sys.modules.get("multiprocessing")
-    if multiprocessing is not None and multiprocessing.parent_process() is not None:
+    parent_process = loaded("multiprocessing", "parent_process")
+    if parent_process is not None and parent_process() is not None:
         # such a child ends without the atexit of its parent
         from multiprocessing.util import Finalize
 

@@ -306,6 +306,45 @@ def test_results_that_share_keys_and_words_are_not_taken_for_each_other(run: Run
     assert [each for each in wrong if each[1] != [{"number": each[0]["number"]}]] == []
 
 
+def test_a_task_that_begins_while_another_thread_loads_our_parts_is_recorded(run: Runner) -> None:
+    run(
+        """
+        import importlib, threading
+        from importlib.machinery import SourceFileLoader
+
+        began, go_on = threading.Event(), threading.Event()
+        exec_module, part = SourceFileLoader.exec_module, "lamindb.records.file"
+
+        def slowly(self, module):
+            if self.name == part:
+                began.set()
+                go_on.wait(20)
+            exec_module(self, module)
+
+        @task
+        def make(number: int):
+            return [number]
+
+        @task
+        def use(value): ...
+
+        @flow
+        def pipeline():
+            made = make(1000)
+            SourceFileLoader.exec_module = slowly
+            loading = threading.Thread(target=importlib.import_module, args=[part])
+            loading.start()
+            assert began.wait(20)
+            use(made)
+            go_on.set()
+            loading.join()
+
+        pipeline()
+        """
+    )
+    assert linked(run_of("use")) == {("informed_by", run_of("make").id)}
+
+
 def test_the_blocks_of_the_documentation_do_what_it_says(run: Runner) -> None:
     page = Path(__file__).parents[2] / "docs" / "prefect.md"
     first, example = re.findall(r"```python\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL)

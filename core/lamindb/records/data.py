@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 import tempfile
 import weakref
 from dataclasses import dataclass, field
@@ -22,6 +21,7 @@ from lamindb.errors import (
 )
 from lamindb.hooks import manager
 from lamindb.instance import Location
+from lamindb.modules import loaded
 from lamindb.progress import named, progress
 from lamindb.storage.cache import digest_once
 from lamindb.storage.copies import fetch
@@ -147,14 +147,14 @@ def source_of(data: Any, key: str | None, name: str | None, format: str | None) 
 
 
 def _is_url_path(data: Any) -> bool:
-    upath = sys.modules.get("upath")
-    return upath is not None and isinstance(data, upath.UPath)
+    kind = loaded("upath", "UPath")
+    return kind is not None and isinstance(data, kind)
 
 
 def _is_frame(data: Any) -> bool:
     # without importing pandas: who has a DataFrame has imported it
-    pandas = sys.modules.get("pandas")
-    return pandas is not None and isinstance(data, pandas.DataFrame)
+    kind = loaded("pandas", "DataFrame")
+    return kind is not None and isinstance(data, kind)
 
 
 def place_of(source: Source, key: str | None) -> tuple[Location, str | None, bool]:

@@ -9,7 +9,6 @@ import asyncio
 import inspect
 import logging
 import os
-import sys
 import textwrap
 import time
 import uuid
@@ -36,6 +35,7 @@ from lamindb.hooks import (
 )
 from lamindb.hooks.events import RunStatus
 from lamindb.mainflow import is_main_flow
+from lamindb.modules import loaded
 from lamindb.processes import start_time, this_process
 from lamindb.rules import Rules
 from lamindb_plain import current, observing, telling
@@ -278,6 +278,5 @@ def paths_in(value: Any) -> list[str]:
 
 
 def _is_file(value: Any) -> bool:
-    # another thread may be about to load it: then nobody has a File yet
-    kind = getattr(sys.modules.get("lamindb.records.file"), "File", None)
+    kind = loaded("lamindb.records.file", "File")
     return kind is not None and isinstance(value, kind)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 import warnings
 from functools import cache
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 
 from lamindb.config import given_notebook, notebook_path
 from lamindb.hooks import Caller, InferredTransform, source_hash
+from lamindb.modules import loaded
 from lamindb_plain.code import key_of
 
 _told: set[str] = set()
@@ -85,8 +85,8 @@ def is_notebook() -> bool:
 
 
 def _kernel_shell() -> Any:
-    ipython = sys.modules.get("IPython")
-    shell = ipython.get_ipython() if ipython is not None else None
+    get_ipython = loaded("IPython", "get_ipython")
+    shell = get_ipython() if get_ipython is not None else None
     return shell if hasattr(shell, "kernel") else None
 
 

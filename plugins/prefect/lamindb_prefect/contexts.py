@@ -6,7 +6,6 @@ variable of our own.
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
 from contextvars import Token
 from functools import lru_cache
@@ -16,6 +15,7 @@ from prefect.context import FlowRunContext, TaskRunContext
 
 from lamindb import config
 from lamindb.hooks import run_id
+from lamindb.modules import loaded
 from lamindb_prefect.functions import TrackedFunction
 
 # runs whose generator waits at a yield: their context stays visible to the code that consumes it
@@ -76,6 +76,6 @@ def _chain(context: Any) -> Iterator[Any]:
 
 def started_by() -> str | None:
     """Return the run, of another engine or of ``ln.track()``, inside which a flow was started."""
-    active = sys.modules.get("lamindb.records.active")
-    tracked = active.tracked_outside() if active is not None else None
+    tracked_outside = loaded("lamindb.records.active", "tracked_outside")
+    tracked = tracked_outside() if tracked_outside is not None else None
     return tracked.id if tracked is not None else config.parent_run_id()

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 import re
-import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields, is_dataclass
 from pathlib import PurePath
 from typing import Any
+
+from lamindb.modules import loaded
 
 DEEPEST = 4
 MOST = 1000
@@ -93,8 +94,8 @@ def _named(value: Any) -> Named | None:
     if isinstance(value, os.PathLike):
         location = os.fspath(value)
         return Named(absolute(location), is_text=False) if isinstance(location, str) else None
-    records = sys.modules.get("lamindb.records.file")
-    if records is not None and isinstance(value, records.File):
+    kind = loaded("lamindb.records.file", "File")
+    if kind is not None and isinstance(value, kind):
         return Named(absolute(str(value.path())), is_text=False)
     return None
 

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import os
-import sys
 from importlib.metadata import entry_points
 
 from lamindb.hooks import hookimpl
+from lamindb.modules import loaded
 
 
 @hookimpl
 def ln_current_run() -> str | None:
     """Return the id of the Prefect run, if it is a tracked one, in which this code executes."""
     # no tracked run without this module; asked often, so nothing may be imported for the answer
-    contexts = sys.modules.get("lamindb_prefect.contexts")
-    return contexts.current_run() if contexts is not None else None
+    current_run = loaded("lamindb_prefect.contexts", "current_run")
+    return current_run() if current_run is not None else None
 
 
 @hookimpl
