@@ -1,6 +1,7 @@
 """Workflows that are stopped, killed, locked or incomplete."""
 
 import os
+import re
 import signal
 import sqlite3
 import time
@@ -132,12 +133,19 @@ rule deadly:
     assert records.file("quick.txt")["hash"]
 
 
-def test_a_job_that_waits_for_what_is_late_does_not_start_after_ctrl_c(project: Project):
-    rule = """
+@pytest.mark.parametrize(
+    "does",
+    [
+        pytest.param("shell: 'touch {output}; sleep 20'", id="shell"),
+        pytest.param("run: open(output[0], 'w'); time.sleep(20)", id="run"),
+    ],
+)
+def test_a_job_that_waits_for_what_is_late_does_not_start_after_ctrl_c(project: Project, does: str):
+    rule = f"""
 rule long:
     input: "quick.txt"
     output: "long.txt"
-    shell: "touch {output}; sleep 20"
+    {does}
 """
     project.snakefile(LATE.replace("PAUSE)", "1.5)") + rule)
     process = project.start("long.txt")
@@ -148,6 +156,9 @@ rule long:
     done = wait(process)
     assert done.code == 1, done.err
     assert not (project.folder / "long.txt").exists()
+    # it reads as if the job's process had been there: with its command, and no line of ours
+    assert re.search(r"(touch long|jobs 'long:').* died with <Signals.SIGINT: 2>", done.err)
+    assert "lamindb_snakemake" not in done.err
     assert project.records().statuses() == {"quick": "completed", "long": "cancelled"}
 
 

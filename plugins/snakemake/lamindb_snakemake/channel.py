@@ -25,7 +25,7 @@ Environment = Mapping[str, str]
 
 
 class NotStartedError(Exception):
-    """A job's process is not to be started: those of the others have just been interrupted."""
+    """A job's command is not to be run: those of the others have just been interrupted."""
 
 
 def job_name(rule: str, wildcards: Mapping[str, Any]) -> str:
@@ -106,6 +106,12 @@ class _Subprocess:
         return getattr(self._real, name)
 
 
+def _die() -> None:
+    """End a child before it runs its command, as the interrupt did that came before it."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    os.kill(os.getpid(), signal.SIGINT)
+
+
 class ShellSubprocess(_Subprocess):
     """Stands for ``subprocess`` in ``snakemake.shell``, to add to the variables of each child.
 
@@ -127,8 +133,7 @@ class ShellSubprocess(_Subprocess):
             if given:
                 kwargs["env"] = {**(kwargs.get("env") or os.environ), **given}
         except NotStartedError:
-            # as if it had been there already
-            raise self._real.CalledProcessError(-signal.SIGINT, args[0]) from None
+            kwargs["preexec_fn"] = _die
         except Exception:  # noqa: S110 - the job's process starts as it would without us
             pass
         return self._real.Popen(*args, **kwargs)
@@ -150,7 +155,7 @@ class SpawnSubprocess(_Subprocess):
         try:
             given = self._environment_of(sys._getframe(1).f_locals["job"].jobid)
         except NotStartedError:
-            raise self._real.CalledProcessError(-signal.SIGINT, "snakemake") from None
+            return partial(self._real.check_call, preexec_fn=_die)
         except Exception:  # the job's process starts as it would without us
             given = None
         if not given:
