@@ -314,12 +314,15 @@ def test_a_task_that_begins_while_another_thread_loads_our_parts_is_recorded(run
 
         began, go_on = threading.Event(), threading.Event()
         exec_module, part = SourceFileLoader.exec_module, "lamindb.records.file"
+        assert part not in sys.modules
 
         def slowly(self, module):
             if self.name == part:
                 began.set()
                 go_on.wait(20)
             exec_module(self, module)
+
+        SourceFileLoader.exec_module = slowly
 
         @task
         def make(number: int):
@@ -331,7 +334,7 @@ def test_a_task_that_begins_while_another_thread_loads_our_parts_is_recorded(run
         @flow
         def pipeline():
             made = make(1000)
-            SourceFileLoader.exec_module = slowly
+            # or the recorder has begun to load it
             loading = threading.Thread(target=importlib.import_module, args=[part])
             loading.start()
             assert began.wait(20)

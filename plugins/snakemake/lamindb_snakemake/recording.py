@@ -156,7 +156,7 @@ class Recording:
         Args: reason: what Snakemake is handling: an interrupt, or an error of the workflow's own.
         """
         self._is_cancelled = True
-        self._is_interrupted = isinstance(reason, KeyboardInterrupt)
+        self._is_interrupted |= isinstance(reason, KeyboardInterrupt)
         if isinstance(reason, Exception):
             self._broken_by = f"{type(reason).__name__}: {reason}"
 
